@@ -1,0 +1,3 @@
+"""Takes code-analysis jobs from Convex, runs the Claude CLI over a repository, saves the results."""
+
+__version__ = "0.1.0"
