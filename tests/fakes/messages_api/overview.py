@@ -66,7 +66,7 @@ def _introduction(findings: Findings) -> Iterator[str]:
     if findings.readme and paragraph:
         yield "\n".join(f"> {line}" for line in paragraph)
         yield f"That is how {_code(findings.readme.path)} begins."
-    elif not findings.readme and findings.total:
+    elif not findings.readme and 0 < findings.total <= len(findings.named):
         yield "The repository has no README at its top."
     yield _size(findings)
 

@@ -59,8 +59,8 @@ class Turn(Value, frozen=True):
     """One answer of the model: some text, then calls of tools. Without calls it is the last.
 
     In `text`, `{result 1}` stands for what the conversation's first tool call returned,
-    `{result 2}` for the second. Faults are met in order by the first requests for this turn, counted over all
-    conversations of the rule, because a CLI that starts again is a new conversation.
+    `{result 2}` for the second. Faults are met in order by the first requests for this turn,
+    counted over all conversations of the rule: a CLI that starts again is a new conversation.
     """
 
     text: str = ""

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -16,17 +16,7 @@ from aiohttp import web
 from tests.fakes.messages_api import wire
 from tests.fakes.messages_api.conversation import Conversation
 from tests.fakes.messages_api.play import fault_for, turn_for
-from tests.fakes.messages_api.script import (
-    Drop,
-    Explore,
-    Fault,
-    Moment,
-    Rule,
-    Script,
-    Stall,
-    Status,
-    Turn,
-)
+from tests.fakes.messages_api.script import Drop, Explore, Fault, Rule, Script, Stall, Status, Turn
 
 LARGEST_REQUEST = 64 * 1024 * 1024
 
@@ -57,6 +47,7 @@ class ScriptedApi:
     url: str = ""
     requests: list[Request] = field(default_factory=list)
     _met: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """How many requests came for each rule and turn."""
 
     def asked(self, prompt: str = "") -> list[Request]:
         """Return the requests for an answer to a prompt that contains this, oldest first."""
@@ -82,17 +73,21 @@ class ScriptedApi:
             turn, fault = self._next(conversation)
         except (LookupError, TypeError, ValueError) as failure:
             self._record(request)
-            return web.json_response(wire.error(400, f"not in the script: {failure}"), status=400)
+            return _refused(Status(code=400, message=f"not in the script: {failure}"))
         self._record(request, conversation)
         await asyncio.sleep(turn.delay)
+        if isinstance(fault, Status):
+            return _refused(fault)
         answer = wire.message(
             turn, model=conversation.model, number=len(self.requests), read=len(body)
         )
-        if isinstance(fault, Status):
-            return _refused(fault)
-        if fault is None and not document.get("stream"):
-            return web.json_response(answer)
-        return await _streamed(request, list(wire.stream(answer)), turn.pace, fault)
+        if document.get("stream"):
+            pieces, kind = list(wire.stream(answer)), "text/event-stream"
+        else:
+            pieces, kind = wire.halves(answer), "application/json"
+        response = web.StreamResponse(headers={"content-type": kind})
+        await _send(request, response, pieces, fault, turn.pace)
+        return response
 
     def _next(self, conversation: Conversation) -> tuple[Turn, Fault | None]:
         """Return what to answer and what goes wrong with it; LookupError when nothing fits."""
@@ -110,21 +105,20 @@ class ScriptedApi:
 
     async def _unknown(self, request: web.Request) -> web.Response:
         self._record(request)
-        return web.json_response(wire.error(404), status=404)
+        return _refused(Status(code=404))
 
     def _record(self, request: web.Request, conversation: Conversation | None = None) -> None:
-        self.requests.append(
-            Request(
-                method=request.method,
-                path=request.path,
-                credential=_credential(request),
-                model=conversation.model if conversation else "",
-                prompt=conversation.prompt if conversation else "",
-                messages=conversation.messages if conversation else 0,
-                turn=conversation.turn if conversation else 0,
-                results=len(conversation.results) if conversation else 0,
+        seen = Request(method=request.method, path=request.path, credential=_credential(request))
+        if conversation:
+            seen = replace(
+                seen,
+                model=conversation.model,
+                prompt=conversation.prompt,
+                messages=conversation.messages,
+                turn=conversation.turn,
+                results=len(conversation.results),
             )
-        )
+        self.requests.append(seen)
 
 
 def _credential(request: web.Request) -> tuple[str, str] | None:
@@ -142,28 +136,26 @@ def _refused(status: Status) -> web.Response:
     )
 
 
-async def _streamed(
-    request: web.Request, events: list[bytes], pace: float, fault: Stall | Drop | None
-) -> web.StreamResponse:
-    """Send the events one by one, as far as the fault lets them come."""
-    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-    if fault is not None:
-        events = events[: _reached(fault.at, len(events))]
+async def _send(
+    request: web.Request,
+    response: web.StreamResponse,
+    pieces: list[bytes],
+    fault: Stall | Drop | None,
+    pace: float,
+) -> None:
+    """Send the pieces one by one, as far as the fault lets them come."""
     if fault is None or fault.at != "start":
         await response.prepare(request)
-    for event in events:
-        await response.write(event)
+    if fault is not None:
+        pieces = pieces[: len(pieces) // 2] if fault.at == "middle" else []
+    for piece in pieces:
+        await response.write(piece)
         await asyncio.sleep(pace)
     if isinstance(fault, Stall):
         # Nobody sets it: aiohttp cancels the wait when the client goes or the server stops.
         await asyncio.Event().wait()
     if isinstance(fault, Drop) and request.transport is not None:
         request.transport.abort()
-    return response
-
-
-def _reached(at: Moment, events: int) -> int:
-    return events // 2 if at == "middle" else 0
 
 
 @asynccontextmanager

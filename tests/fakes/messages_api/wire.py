@@ -68,6 +68,12 @@ def stream(answer: dict[str, Any]) -> Iterator[bytes]:
     yield _event("message_stop")
 
 
+def halves(answer: dict[str, Any]) -> list[bytes]:
+    """Return an answer that is not streamed, in two pieces, so that it can break between them."""
+    text = json.dumps(answer).encode()
+    return [text[: len(text) // 2], text[len(text) // 2 :]]
+
+
 def _block(index: int, block: dict[str, Any]) -> Iterator[bytes]:
     if block["type"] == "text":
         empty, kind, field, text = {**block, "text": ""}, "text_delta", "text", block["text"]
