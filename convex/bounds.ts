@@ -1,0 +1,177 @@
+/** The bounds of every argument, and the refusal of what is outside of them. */
+
+import type { Infer } from "convex/values";
+import { utf8Length } from "./digests";
+import { invalid } from "./errors";
+import type { runUsage } from "./tables";
+
+const KIB = 1024;
+export const SECOND = 1_000;
+export const MINUTE = 60 * SECOND;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
+export const DEFAULT_MAX_ATTEMPTS = 5;
+const MAX_TEXT_BYTES = 16 * KIB;
+const MAX_NOTE_BYTES = KIB;
+
+/** Refuse `value` unless it is a whole number from `least` to `most`. */
+export function requireInteger(field: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw invalid(field, `must be a whole number from ${least} to ${most}`);
+  }
+}
+
+/** Refuse `value` unless it is a number from `least` to `most`. */
+export function requireNumber(field: string, value: number, least: number, most: number): void {
+  // Written so that NaN, which compares false with everything, is refused as well.
+  if (!(value >= least && value <= most)) {
+    throw invalid(field, `must be a number from ${least} to ${most}`);
+  }
+}
+
+/** Refuse a text that has not from `least` to `most` bytes in UTF-8. */
+export function requireBytes(field: string, value: string, least: number, most: number): void {
+  const bytes = utf8Length(value);
+  if (bytes < least || bytes > most) {
+    throw invalid(field, `must have from ${least} to ${most} bytes, not ${bytes}`);
+  }
+}
+
+/** Refuse anything but one line of 1 to `most` characters without control characters. */
+export function requireLine(field: string, value: string, most: number): void {
+  if (value === "" || value.length > most || /\p{Cc}/u.test(value)) {
+    throw invalid(field, `must be one line of 1 to ${most} characters`);
+  }
+}
+
+/** Refuse anything that does not match `pattern`; `description` says what would. */
+export function requireMatch(
+  field: string,
+  value: string,
+  pattern: RegExp,
+  description: string,
+): void {
+  if (!pattern.test(value)) throw invalid(field, `must be ${description}`);
+}
+
+/** A message or an error, cut with a note when it is too long to keep. */
+export function clippedText(text: string): string {
+  return clipped(text, MAX_TEXT_BYTES);
+}
+
+/** The part of a message that is worth keeping with an attempt for good, or shown as progress. */
+export function clippedNote(text: string): string {
+  return clipped(text, MAX_NOTE_BYTES);
+}
+
+/** At most `most` bytes of `text` and a note that says so, or `text` itself when it fits. */
+function clipped(text: string, most: number): string {
+  const bytes = new TextEncoder().encode(text);
+  if (bytes.length <= most) return text;
+  let end = most;
+  // A byte that begins with the bits 10 continues a character: do not cut before it.
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+  return `${new TextDecoder().decode(bytes.slice(0, end))}\n[cut: ${bytes.length} bytes]`;
+}
+
+/** What an operator says about a new job. */
+export type NewJob = {
+  prompt: string;
+  repositoryId?: string;
+  cloneUrl?: string;
+  ref?: string;
+  commit?: string;
+  subdirectory?: string;
+  priority?: number;
+  runAt?: number;
+  maxAttempts?: number;
+  model?: string;
+  timeoutMs?: number;
+  userId?: string;
+};
+
+/** The bounds of `claim`. */
+export function checkClaim(args: {
+  workerId: string;
+  instance: string;
+  leaseToken: string;
+  leaseMs: number;
+}): void {
+  requireLine("workerId", args.workerId, 128);
+  requireLine("instance", args.instance, 256);
+  requireMatch("leaseToken", args.leaseToken, /^[!-~]{16,128}$/, "16 to 128 visible characters");
+  requireInteger("leaseMs", args.leaseMs, shortestLease(), HOUR);
+}
+
+/** 10 s, or what the deployment allows for tests, but never less than a second. */
+function shortestLease(): number {
+  const configured = Number(process.env.FONDATION_MIN_LEASE_MS ?? 10 * SECOND);
+  return Math.max(Number.isFinite(configured) ? configured : 10 * SECOND, SECOND);
+}
+
+/** The bounds of `heartbeat`. */
+export function checkHeartbeat(args: {
+  beat: number;
+  currentStep?: number;
+  totalSteps?: number;
+}): void {
+  requireInteger("beat", args.beat, 1, Number.MAX_SAFE_INTEGER);
+  if (args.currentStep !== undefined) requireInteger("currentStep", args.currentStep, 0, 1e6);
+  if (args.totalSteps !== undefined) requireInteger("totalSteps", args.totalSteps, 0, 1e6);
+}
+
+/** The bounds of `fail`. */
+export function checkFailure(args: { class: string; retryAt?: number }): void {
+  const name = /^[a-z][a-z0-9_]{0,63}$/;
+  requireMatch("class", args.class, name, "a name of small letters, digits and underscores");
+  if (args.retryAt !== undefined)
+    requireNumber("retryAt", args.retryAt, 0, Number.MAX_SAFE_INTEGER);
+}
+
+/** The bounds of what a run consumed. */
+export function checkUsage({ model, ...figures }: Infer<typeof runUsage>): void {
+  if (model !== undefined) requireLine("usage.model", model, 128);
+  for (const [name, value] of Object.entries(figures)) {
+    requireNumber(`usage.${name}`, value, 0, Number.MAX_SAFE_INTEGER);
+  }
+}
+
+/** Refuse anything but the hexadecimal name of a commit. */
+export function requireCommit(value: string): void {
+  requireMatch("commit", value, /^[0-9a-f]{7,64}$/, "7 to 64 hexadecimal digits");
+}
+
+/** The bounds of `enqueue`. */
+export function checkJob(job: NewJob, now: number): void {
+  requireBytes("prompt", job.prompt, 1, 200 * KIB);
+  if (job.cloneUrl !== undefined) requireCloneUrl(job.cloneUrl);
+  if (job.ref !== undefined) requireLine("ref", job.ref, 256);
+  if (job.commit !== undefined) requireCommit(job.commit);
+  if (job.subdirectory !== undefined) requireSubdirectory(job.subdirectory);
+  if (job.priority !== undefined) requireInteger("priority", job.priority, -10, 10);
+  if (job.runAt !== undefined) requireNumber("runAt", job.runAt, 0, now + 365 * DAY);
+  if (job.maxAttempts !== undefined) requireInteger("maxAttempts", job.maxAttempts, 1, 20);
+  if (job.model !== undefined) requireLine("model", job.model, 128);
+  if (job.timeoutMs !== undefined) requireInteger("timeoutMs", job.timeoutMs, MINUTE, 6 * HOUR);
+}
+
+/** `https` without user, control characters or another port; `file` goes as it is to the worker. */
+function requireCloneUrl(url: string): void {
+  requireLine("cloneUrl", url, 2048);
+  const https = /^https:\/\/[^\s/@:\\?#]+(:443)?\/[^\s\\]+$/;
+  requireMatch(
+    "cloneUrl",
+    url,
+    url.startsWith("file:///") ? /^file:/ : https,
+    "https://HOST/PATH without a user, or file:///PATH",
+  );
+}
+
+/** A relative path that stays inside of the repository. */
+function requireSubdirectory(path: string): void {
+  requireLine("subdirectory", path, 1024);
+  if (path.startsWith("/") || path.split(/[/\\]/).includes("..")) {
+    throw invalid("subdirectory", "must be a relative path without ..");
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * Which job is next, and giving it to a worker.
+ *
+ * A claim writes the job, one row of its own and one scheduled expiry; no counter and no row that
+ * other claims write, so that claims conflict only over the job itself.
+ */
+
+import { DEFAULT_MAX_ATTEMPTS } from "./bounds";
+import { attemptOf, firstLeaseUntil, leaseRuns, lostReason } from "./leases";
+import { scheduleExpiry } from "./scheduling";
+import type { Doc, MutationCtx, QueryCtx } from "./server";
+import { type Source, sourceOf } from "./sources";
+
+type Job = Doc<"jobs">;
+
+export type Claim = { workerId: string; instance: string; leaseToken: string; leaseMs: number };
+
+/** Priorities from 10 to -10. */
+const RANKS = 21;
+/** How many jobs one claim looks at: it puts away those that nobody can run. */
+const MOST_TRIES = 5;
+
+/** The answer to a token that claimed before, or null for a new one. */
+export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: number) {
+  const row = await attemptOf(ctx, leaseToken);
+  if (row === null) return null;
+  const job = await ctx.db.get(row.jobId);
+  const reason = lostReason(job, { leaseToken, attempt: row.attempt });
+  if (job === null || reason !== null)
+    return { lost: true as const, reason: reason ?? "gone", now };
+  if (!leaseRuns(job, now)) return { lost: true as const, reason: "expired" as const, now };
+  const source = await sourceOf(ctx, job);
+  // The row went away under the lease: nothing is left that could be cloned.
+  if ("fault" in source) return { lost: true as const, reason: "gone" as const, now };
+  return granted(job, source, now);
+}
+
+/** Give the best runnable job to the caller, or say when there will be one. */
+export async function claimNext(ctx: MutationCtx, claim: Claim, now: number) {
+  for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+    const job = await bestRunnable(ctx, now);
+    if (job === null) return { job: null, nextRunAt: await nextRunAt(ctx), now };
+    const source = await sourceOf(ctx, job);
+    if (job.cancelRequested) await ctx.db.patch(job._id, { status: "canceled", updatedAt: now });
+    else if ("fault" in source) await bury(ctx, job, source.fault, now);
+    else return granted(await grant(ctx, job, claim, now), source, now);
+  }
+  return { job: null, nextRunAt: now, now };
+}
+
+/** The pending job that comes first, or null. */
+export async function firstPending(ctx: QueryCtx): Promise<Job | null> {
+  return await ctx.db
+    .query("jobs")
+    .withIndex("by_status_runAt", (q) => q.eq("status", "pending"))
+    .first();
+}
+
+/** When a job wants to run. A front end may have left it open: then since it exists. */
+export function dueAt(job: Job): number {
+  return job.runAt ?? job.createdAt;
+}
+
+/**
+ * The runnable job of the highest priority, of those the one that waits longest, or null.
+ *
+ * Reads at most one document for each priority and one more.
+ */
+export async function bestRunnable(ctx: QueryCtx, now: number): Promise<Job | null> {
+  const ranked = await bestRanked(ctx, now);
+  const unranked = await bestUnranked(ctx, now);
+  if (ranked === null || unranked === null) return ranked ?? unranked;
+  return comesBefore(unranked, ranked) ? unranked : ranked;
+}
+
+/** The best of a front end's rows, which have no rank and count as priority 0. */
+async function bestUnranked(ctx: QueryCtx, now: number): Promise<Job | null> {
+  return await ctx.db
+    .query("jobs")
+    .withIndex("by_queue", (q) =>
+      // A missing `runAt` sorts below every number, so these are read as well.
+      q.eq("status", "pending").eq("rank", undefined).lte("runAt", now),
+    )
+    .first();
+}
+
+/** The best of our own rows: skip from rank to rank until the head of one is due. */
+async function bestRanked(ctx: QueryCtx, now: number): Promise<Job | null> {
+  let rank: number | undefined;
+  for (let skipped = 0; skipped < RANKS; skipped += 1) {
+    const head = await ctx.db
+      .query("jobs")
+      // A missing rank sorts below every number, so this starts at the highest priority.
+      .withIndex("by_queue", (q) => q.eq("status", "pending").gt("rank", rank))
+      .first();
+    if (head === null || dueAt(head) <= now) return head;
+    rank = head.rank;
+  }
+  return null;
+}
+
+function comesBefore(one: Job, other: Job): boolean {
+  const difference =
+    (one.rank ?? 0) - (other.rank ?? 0) ||
+    dueAt(one) - dueAt(other) ||
+    one._creationTime - other._creationTime;
+  return difference < 0;
+}
+
+async function nextRunAt(ctx: QueryCtx): Promise<number | null> {
+  const first = await firstPending(ctx);
+  return first === null ? null : dueAt(first);
+}
+
+/** Make `job` the caller's; the row as it is then. */
+async function grant(ctx: MutationCtx, job: Job, claim: Claim, now: number): Promise<Job> {
+  const { workerId, instance, leaseToken, leaseMs } = claim;
+  const attempt = (job.attempt ?? 0) + 1;
+  const leaseUntil = firstLeaseUntil(leaseMs, now);
+  const changes = {
+    status: "claimed" as const,
+    attempt,
+    leaseToken,
+    leaseMs,
+    leaseUntil,
+    expiresAt: leaseUntil,
+    lockedBy: instance,
+    workerId,
+    beat: 0,
+    firstClaimedAt: job.firstClaimedAt ?? now,
+    progress: undefined,
+    currentStep: undefined,
+    totalSteps: undefined,
+    error: undefined,
+    completedAt: undefined,
+    updatedAt: now,
+  };
+  await ctx.db.patch(job._id, changes);
+  await ctx.db.insert("attempts", {
+    token: leaseToken,
+    jobId: job._id,
+    attempt,
+    instance,
+    startedAt: now,
+  });
+  await scheduleExpiry(ctx, leaseUntil, { jobId: job._id, attempt });
+  return { ...job, ...changes };
+}
+
+/** Put away a job with nothing to clone. */
+async function bury(ctx: MutationCtx, job: Job, fault: string, now: number): Promise<void> {
+  const described = { error: fault, lastError: fault, errorClass: "invalid_job" };
+  await ctx.db.patch(job._id, { ...described, status: "dead", completedAt: now, updatedAt: now });
+}
+
+/** The answer that hands a claimed job to its worker: all that it needs, and no secret. */
+function granted(job: Job, source: Source, now: number) {
+  return {
+    job: {
+      id: job._id,
+      attempt: job.attempt ?? 0,
+      attempts: job.attempts ?? 0,
+      maxAttempts: job.maxAttempts ?? DEFAULT_MAX_ATTEMPTS,
+      prompt: job.prompt,
+      ...source,
+      commit: job.commit,
+      subdirectory: job.subdirectory,
+      model: job.model,
+      timeoutMs: job.timeoutMs,
+      priority: 0 - (job.rank ?? 0),
+      createdAt: job.createdAt,
+    },
+    leaseUntil: job.leaseUntil,
+    now,
+  };
+}

@@ -1,0 +1,210 @@
+/** The functions that workers call. */
+
+import { v } from "convex/values";
+import { workerMutation, workerQuery } from "./access";
+import {
+  checkClaim,
+  checkFailure,
+  checkHeartbeat,
+  checkUsage,
+  clippedNote,
+  clippedText,
+  requireCommit,
+  requireInteger,
+} from "./bounds";
+import { claimedBefore, claimNext, dueAt, firstPending } from "./claiming";
+import { announce, checkDocuments, MOST_DOCUMENTS, publish, requireSha256, stage } from "./handin";
+import {
+  closeAttempt,
+  earlierAnswer,
+  expiryOf,
+  furtherStatus,
+  handInBy,
+  heldBy,
+  settle,
+} from "./leases";
+import { documentKind, runUsage } from "./tables";
+import { afterFailure, afterReturn, changesAfter, standingOf } from "./verdicts";
+
+/** Every call about a claimed job proves with these that the job is still the caller's. */
+const token = { jobId: v.string(), leaseToken: v.string(), attempt: v.number() };
+
+const document = v.object({
+  index: v.number(),
+  slug: v.string(),
+  title: v.string(),
+  kind: documentKind,
+  chapterIndex: v.number(),
+  content: v.string(),
+  storageId: v.optional(v.string()),
+  fileSha256: v.optional(v.string()),
+  size: v.optional(v.number()),
+});
+
+/** Give the caller a job: for a token that has one the same, for a new token the best one. */
+export const claim = workerMutation({
+  args: {
+    workerId: v.string(),
+    instance: v.string(),
+    leaseToken: v.string(),
+    leaseMs: v.number(),
+  },
+  handler: async (ctx, args) => {
+    checkClaim(args);
+    const now = Date.now();
+    return (await claimedBefore(ctx, args.leaseToken, now)) ?? (await claimNext(ctx, args, now));
+  },
+});
+
+/** Renew a lease that runs and say how far the work is. The first one spends the attempt. */
+export const heartbeat = workerMutation({
+  args: {
+    ...token,
+    beat: v.number(),
+    status: v.optional(
+      v.union(v.literal("cloning"), v.literal("analyzing"), v.literal("gathering")),
+    ),
+    progress: v.optional(v.string()),
+    currentStep: v.optional(v.number()),
+    totalSteps: v.optional(v.number()),
+  },
+  handler: async (ctx, args) => {
+    checkHeartbeat(args);
+    const now = Date.now();
+    const job = await heldBy(ctx, args, now);
+    const { leaseUntil: until = now, leaseMs = 0, beat = 0, attempts = 0 } = job;
+    if (args.beat <= beat) return { leaseUntil: until, now };
+    const leaseUntil = Math.max(until, now + leaseMs);
+    const status = furtherStatus(job.status, args.status ?? job.status);
+    await ctx.db.patch(job._id, {
+      beat: args.beat,
+      attempts: beat === 0 ? attempts + 1 : attempts,
+      status,
+      leaseUntil,
+      expiresAt: expiryOf(status, leaseUntil),
+      progress: args.progress === undefined ? job.progress : clippedNote(args.progress),
+      currentStep: args.currentStep ?? job.currentStep,
+      totalSteps: args.totalSteps ?? job.totalSteps,
+      updatedAt: now,
+    });
+    return { leaseUntil, now };
+  },
+});
+
+/** Keep documents of a finished result, invisible until `complete`. */
+export const stageDocs = workerMutation({
+  args: { ...token, docs: v.array(document) },
+  handler: async (ctx, args) => {
+    checkDocuments(args.docs);
+    const job = await handInBy(ctx, args);
+    await stage(ctx, job, args.docs, Date.now());
+    return { staged: args.docs.length };
+  },
+});
+
+/** Where to upload the file with this checksum. */
+export const uploadUrl = workerMutation({
+  args: { ...token, sha256: v.string() },
+  handler: async (ctx, args) => {
+    requireSha256("sha256", args.sha256);
+    await announce(ctx, await handInBy(ctx, args), args.sha256, Date.now());
+    return { url: await ctx.storage.generateUploadUrl() };
+  },
+});
+
+/** Publish a finished result: every document at once, or none and which ones are missing. */
+export const complete = workerMutation({
+  args: {
+    ...token,
+    digests: v.array(v.string()),
+    message: v.string(),
+    commit: v.optional(v.string()),
+    usage: v.optional(runUsage),
+  },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const earlier = await earlierAnswer(ctx, args, "complete");
+    if (earlier !== null) return { ...earlier, now };
+    requireInteger("digests", args.digests.length, 1, MOST_DOCUMENTS);
+    for (const digest of args.digests) requireSha256("digests", digest);
+    if (args.commit !== undefined) requireCommit(args.commit);
+    if (args.usage !== undefined) checkUsage(args.usage);
+    const job = await handInBy(ctx, args);
+    await publish(ctx, job, args.digests, now);
+    const docsCount = args.digests.length;
+    const answer = { status: "completed" as const, docsCount };
+    const message = clippedText(args.message);
+    await settle(ctx, job, "complete", answer, {
+      result: { success: true, message, data: `${docsCount} documents` },
+      docsCount,
+      resolvedCommit: args.commit,
+      usage: args.usage,
+      error: undefined,
+      lastError: undefined,
+      errorClass: undefined,
+      completedAt: now,
+    });
+    await closeAttempt(ctx, args.leaseToken, "completed");
+    return { ...answer, now };
+  },
+});
+
+/** Report an attempt that ended without a result: the job is retried, put off, or dead. */
+export const fail = workerMutation({
+  args: { ...token, class: v.string(), message: v.string(), retryAt: v.optional(v.number()) },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const earlier = await earlierAnswer(ctx, args, "fail");
+    if (earlier !== null) return { ...earlier, now };
+    checkFailure(args);
+    const job = await heldBy(ctx, args, now);
+    const verdict = afterFailure(standingOf(job, now), args, now, Math.random());
+    const failure = { class: args.class, message: clippedText(args.message) };
+    const { status, attempts } = verdict;
+    const runAt = verdict.status === "pending" ? verdict.runAt : undefined;
+    const answer = { status, attempts, runAt };
+    await settle(ctx, job, "fail", answer, changesAfter(verdict, failure, now));
+    await closeAttempt(ctx, args.leaseToken, args.class, clippedNote(args.message));
+    return { ...answer, now };
+  },
+});
+
+/** Give the job back without spending an attempt. */
+export const release = workerMutation({
+  args: { ...token, reason: v.optional(v.string()) },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const earlier = await earlierAnswer(ctx, args, "release");
+    if (earlier !== null) return { ...earlier, now };
+    const job = await heldBy(ctx, args, now);
+    const verdict = afterReturn(standingOf(job, now), now, now);
+    const runAt = verdict.status === "pending" ? verdict.runAt : undefined;
+    const answer = { status: verdict.status, runAt };
+    await settle(ctx, job, "release", answer, changesAfter(verdict, null, now));
+    await closeAttempt(ctx, args.leaseToken, "released", clippedNote(args.reason ?? ""));
+    return { ...answer, now };
+  },
+});
+
+/**
+ * The first of all pending jobs and its time, to subscribe to.
+ *
+ * It uses no clock: time that passes does not run a Convex query again, so the caller waits.
+ */
+export const workAvailable = workerQuery({
+  args: {},
+  handler: async (ctx) => {
+    const first = await firstPending(ctx);
+    if (first === null) return null;
+    return { nextRunAt: dueAt(first), first: { id: first._id, attempt: first.attempt ?? 0 } };
+  },
+});
+
+/** When the pulse was last written, to subscribe to: it shows that the subscription is alive. */
+export const pulse = workerQuery({
+  args: {},
+  handler: async (ctx) => {
+    const row = await ctx.db.query("pulse").first();
+    return row && { at: row.at };
+  },
+});

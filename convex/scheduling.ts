@@ -1,0 +1,35 @@
+/** The internal functions that others schedule, by name: there is no generated `internal` here. */
+
+import { makeFunctionReference } from "convex/server";
+import { folder } from "./folder";
+import type { Id, MutationCtx } from "./server";
+
+export type Expiry = { jobId: Id<"jobs">; attempt: number; heldSince?: number };
+export type Outdated = { repositoryId: Id<"repositories">; after: number };
+
+const internal = {
+  expire: makeFunctionReference<"mutation", Expiry>(`${folder}upkeep:expire`),
+  dropStaged: makeFunctionReference<"mutation", { jobId: Id<"jobs"> }>(
+    `${folder}upkeep:dropStaged`,
+  ),
+  dropOutdated: makeFunctionReference<"mutation", Outdated>(`${folder}upkeep:dropOutdated`),
+};
+
+/** For the crons. */
+export const sweep = makeFunctionReference<"mutation">(`${folder}upkeep:sweep`);
+export const beat = makeFunctionReference<"mutation">(`${folder}upkeep:beat`);
+
+/** Look at the lease of an attempt at `at`. */
+export async function scheduleExpiry(ctx: MutationCtx, at: number, expiry: Expiry): Promise<void> {
+  await ctx.scheduler.runAt(at, internal.expire, expiry);
+}
+
+/** Delete what is staged for a job, at once but not in this call. */
+export async function scheduleDropStaged(ctx: MutationCtx, jobId: Id<"jobs">): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.dropStaged, { jobId });
+}
+
+/** Delete the documents of a repository's earlier jobs, at once but not in this call. */
+export async function scheduleDropOutdated(ctx: MutationCtx, outdated: Outdated): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.dropOutdated, outdated);
+}

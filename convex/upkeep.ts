@@ -1,0 +1,65 @@
+/** What the scheduler and the crons call. None of it is callable from outside. */
+
+import { v } from "convex/values";
+import { dropOutdatedOf, dropStagedOf } from "./cleaning";
+import { beatPulse, heldLongEnough, heldUntil, overdueJobs, putBack } from "./expiry";
+import { scheduleDropOutdated, scheduleDropStaged, scheduleExpiry } from "./scheduling";
+import { internalMutation } from "./server";
+
+/** Rows can have a prompt of 200 KiB, and a call may read 16 MiB. */
+const SWEPT_PER_CALL = 20;
+
+/**
+ * Put a job back whose lease is over; come again when the lease has moved meanwhile.
+ *
+ * So there is one scheduled call for each claim, not one for each heartbeat.
+ */
+export const expire = internalMutation({
+  args: { jobId: v.id("jobs"), attempt: v.number(), heldSince: v.optional(v.number()) },
+  handler: async (ctx, { jobId, attempt, heldSince }) => {
+    const now = Date.now();
+    const job = await ctx.db.get(jobId);
+    if (job === null || job.attempt !== attempt || job.expiresAt === undefined) return;
+    const held = heldLongEnough(heldSince, now) ? null : await heldUntil(ctx, now);
+    if (job.expiresAt > now) {
+      await scheduleExpiry(ctx, job.expiresAt, { jobId, attempt });
+    } else if (held !== null) {
+      await scheduleExpiry(ctx, held, { jobId, attempt, heldSince: heldSince ?? now });
+    } else {
+      await putBack(ctx, job, now);
+    }
+  },
+});
+
+/** Catch leases whose expiry the scheduler missed. */
+export const sweep = internalMutation({
+  args: {},
+  handler: async (ctx) => {
+    const now = Date.now();
+    if ((await heldUntil(ctx, now)) !== null) return;
+    for (const job of await overdueJobs(ctx, now, SWEPT_PER_CALL)) await putBack(ctx, job, now);
+  },
+});
+
+/** Write the pulse that workers subscribe to. */
+export const beat = internalMutation({
+  args: {},
+  handler: async (ctx) => await beatPulse(ctx, Date.now()),
+});
+
+/** Delete what is staged for a job that completed. */
+export const dropStaged = internalMutation({
+  args: { jobId: v.id("jobs") },
+  handler: async (ctx, { jobId }) => {
+    if (await dropStagedOf(ctx, jobId)) await scheduleDropStaged(ctx, jobId);
+  },
+});
+
+/** Delete the documents of a repository's earlier jobs. */
+export const dropOutdated = internalMutation({
+  args: { repositoryId: v.id("repositories"), after: v.number() },
+  handler: async (ctx, { repositoryId, after }) => {
+    const next = await dropOutdatedOf(ctx, repositoryId, after);
+    if (next !== null) await scheduleDropOutdated(ctx, { repositoryId, after: next });
+  },
+});
