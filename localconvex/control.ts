@@ -1,0 +1,112 @@
+import type { JSONValue } from "convex/values";
+import { convexToJson, jsonToConvex } from "convex/values";
+import { ahead, now } from "./clock.ts";
+import type { Engine } from "./engine.ts";
+import { type Faults, parseFault } from "./faults.ts";
+import type { Listener } from "./listener.ts";
+import { Refusal } from "./refusal.ts";
+import type { Sync } from "./sync.ts";
+import type { Timers } from "./timers.ts";
+
+type Fields = Record<string, unknown>;
+type Answer = JSONValue | { [key: string]: JSONValue };
+
+/** The parts of the backend that a test may reach into. */
+export interface Reach {
+  engine: Engine;
+  faults: Faults;
+  timers: Timers;
+  listener: Listener;
+  sync: Sync;
+}
+
+/** The fault interface, `/_…`: what a test may do that no client of Convex can. */
+export class Control {
+  readonly #reach: Reach;
+
+  constructor(reach: Reach) {
+    this.#reach = reach;
+  }
+
+  /** Carry out a request whose body is *body*. @throws Refusal for what is no request. */
+  async answer(method: string, url: URL, body: unknown): Promise<Answer> {
+    const fields = (body ?? {}) as Fields;
+    switch (`${method} ${url.pathname}`) {
+      case "GET /_faults":
+        return this.#rules();
+      case "POST /_faults":
+        return this.#addFaults(Array.isArray(body) ? body : [body]);
+      case "DELETE /_faults":
+        this.#reach.faults.clear();
+        return this.#rules();
+      case "POST /_disconnect":
+        return { disconnected: this.#reach.sync.disconnect() };
+      case "GET /_clock":
+        return clock();
+      case "POST /_clock":
+        return await this.#moveClock(fields);
+      case "GET /_rows":
+        return this.#readRows(url.searchParams.get("table") ?? "");
+      case "POST /_rows":
+        return await this.#insertRows(fields);
+      default:
+        throw new Refusal(404, "NotFound", `There is no ${method} ${url.pathname}.`);
+    }
+  }
+
+  #addFaults(inputs: Fields[]): Answer {
+    const refusals = inputs.filter(({ fault }) => fault === "refuse");
+    const rules = inputs.filter((input) => !refusals.includes(input)).map(parseFault);
+    this.#reach.faults.add(rules);
+    const ms = Math.max(0, ...refusals.map((refusal) => Number(refusal.ms ?? 0)));
+    // This answer is still given; then nobody is let in.
+    if (refusals.length > 0) setImmediate(() => this.#reach.listener.refuse(ms));
+    return this.#rules();
+  }
+
+  #rules(): Answer {
+    return this.#reach.faults.rules.map((rule) => ({ ...rule })) as unknown as JSONValue;
+  }
+
+  async #moveClock({ advanceMs, jump = false }: Fields): Promise<Answer> {
+    if (typeof advanceMs !== "number" || !(advanceMs >= 0) || typeof jump !== "boolean") {
+      throw new Refusal(400, "BadClock", "advanceMs is to be a number of milliseconds, 0 or more.");
+    }
+    await this.#reach.timers.advance(advanceMs, jump);
+    return clock();
+  }
+
+  #readRows(table: string): Answer {
+    const rows = this.#reach.engine.documents(table);
+    rows.sort((a, b) => a._creationTime - b._creationTime);
+    return { rows: rows.map((row) => convexToJson(row)) };
+  }
+
+  async #insertRows({ table, rows }: Fields): Promise<Answer> {
+    const { engine } = this.#reach;
+    if (typeof table !== "string" || !Array.isArray(rows)) {
+      throw new Refusal(400, "BadRows", "The body is to be {table, rows}.");
+    }
+    if (engine.db._schema && !engine.db._schema.tables.has(table)) {
+      throw new Refusal(400, "BadRows", `The schema has no table "${table}".`);
+    }
+    return await engine
+      .transaction(() => ({ ids: rows.map((row) => insertRow(engine, table, row)) }))
+      .catch((error: Error) => {
+        throw new Refusal(400, "BadRows", error.message);
+      });
+  }
+}
+
+/** Insert one row as an import does: with a creation time of its own if it brings one. */
+function insertRow(engine: Engine, table: string, json: JSONValue): string {
+  const { _id: _, _creationTime, ...fields } = jsonToConvex(json) as Fields;
+  const id = engine.db.insert(table, fields);
+  const row = engine.db.get(table, id);
+  if (row && typeof _creationTime === "number") engine.db._addWrite(id, { ...row, _creationTime });
+  return id;
+}
+
+function clock(): Answer {
+  return { now: now(), aheadMs: ahead() };
+}
