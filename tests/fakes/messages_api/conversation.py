@@ -38,7 +38,7 @@ class Conversation:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Conversation:
-        """Read the body of a request; KeyError or TypeError when it is none."""
+        """Read the body of a request; LookupError or TypeError when it is none."""
         messages = document["messages"]
         return cls(
             model=document["model"],
@@ -50,9 +50,8 @@ class Conversation:
 
 
 def _prompt(messages: list[dict[str, Any]]) -> str:
-    """Return what the user wrote, without what the CLI puts before it."""
-    first = next(message for message in messages if message["role"] == "user")
-    return REMINDER.sub("", _text(first["content"])).strip()
+    """Return what the user wrote first, without what the CLI puts before it."""
+    return REMINDER.sub("", _text(messages[0]["content"])).strip()
 
 
 def _results(messages: list[dict[str, Any]]) -> tuple[Result, ...]:

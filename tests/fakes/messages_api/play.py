@@ -18,7 +18,7 @@ def turn_for(script: Script | Explore, conversation: Conversation) -> Turn:
         turn = explore(conversation)
         return msgspec.structs.replace(turn, delay=script.delay, faults=faults)
     if conversation.turn >= len(script.turns):
-        raise LookupError(f"the script has {len(script.turns)} turns, asked for one more")
+        raise LookupError(f"it has {len(script.turns)} turns, asked for one more")
     turn = script.turns[conversation.turn]
     return msgspec.structs.replace(turn, text=_filled(turn.text, conversation))
 

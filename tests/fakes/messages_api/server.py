@@ -155,7 +155,7 @@ async def _send(
         # Nobody sets it: aiohttp cancels the wait when the client goes or the server stops.
         await asyncio.Event().wait()
     if isinstance(fault, Drop) and request.transport is not None:
-        request.transport.abort()
+        request.transport.close()
 
 
 @asynccontextmanager
