@@ -64,22 +64,31 @@ export function dueAt(job: Job): number {
 /**
  * The runnable job of the highest priority, of those the one that waits longest, or null.
  *
- * Reads at most one document for each priority and one more.
+ * Reads at most one document for each priority and two more.
  */
 export async function bestRunnable(ctx: QueryCtx, now: number): Promise<Job | null> {
-  const ranked = await bestRanked(ctx, now);
-  const unranked = await bestUnranked(ctx, now);
-  if (ranked === null || unranked === null) return ranked ?? unranked;
-  return comesBefore(unranked, ranked) ? unranked : ranked;
+  const heads = [await bestRanked(ctx, now), await bestTimed(ctx, now), await firstUntimed(ctx)];
+  const best = heads.filter((job) => job !== null).sort(byTurn)[0];
+  return best ?? null;
 }
 
-/** The best of a front end's rows, which have no rank and count as priority 0. */
-async function bestUnranked(ctx: QueryCtx, now: number): Promise<Job | null> {
+/** The best of a front end's rows that have a time. They have no rank and count as priority 0. */
+async function bestTimed(ctx: QueryCtx, now: number): Promise<Job | null> {
   return await ctx.db
     .query("jobs")
     .withIndex("by_queue", (q) =>
-      // A missing `runAt` sorts below every number, so these are read as well.
-      q.eq("status", "pending").eq("rank", undefined).lte("runAt", now),
+      // A missing `runAt` sorts below every number, so this leaves out the rows without one.
+      q.eq("status", "pending").eq("rank", undefined).gt("runAt", undefined).lte("runAt", now),
+    )
+    .first();
+}
+
+/** The first of a front end's rows that have neither rank nor time. */
+async function firstUntimed(ctx: QueryCtx): Promise<Job | null> {
+  return await ctx.db
+    .query("jobs")
+    .withIndex("by_queue", (q) =>
+      q.eq("status", "pending").eq("rank", undefined).eq("runAt", undefined),
     )
     .first();
 }
@@ -99,12 +108,12 @@ async function bestRanked(ctx: QueryCtx, now: number): Promise<Job | null> {
   return null;
 }
 
-function comesBefore(one: Job, other: Job): boolean {
-  const difference =
+function byTurn(one: Job, other: Job): number {
+  return (
     (one.rank ?? 0) - (other.rank ?? 0) ||
     dueAt(one) - dueAt(other) ||
-    one._creationTime - other._creationTime;
-  return difference < 0;
+    one._creationTime - other._creationTime
+  );
 }
 
 async function nextRunAt(ctx: QueryCtx): Promise<number | null> {

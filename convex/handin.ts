@@ -7,11 +7,9 @@
 import { requireBytes, requireInteger, requireLine, requireMatch } from "./bounds";
 import { type DigestedDocument, documentDigest, storedSha256, utf8Length } from "./digests";
 import { invalid, notStaged } from "./errors";
-import { attemptOf } from "./leases";
+import { attemptOf, type ClaimedJob } from "./leases";
 import { scheduleDropOutdated, scheduleDropStaged } from "./scheduling";
 import type { Doc, Id, MutationCtx } from "./server";
-
-type Job = Doc<"jobs">;
 
 /** A document as a worker hands it in. */
 export type HandedDocument = Omit<DigestedDocument, "kind"> & {
@@ -58,13 +56,15 @@ function checkDocument(document: HandedDocument): void {
     throw invalid("docs.fileSha256", "stands only beside a storageId");
   }
   if (isFile) requireSha256("docs.fileSha256", document.fileSha256 ?? "");
-  if (isFile) requireInteger("docs.size", document.size ?? -1, 0, Number.MAX_SAFE_INTEGER);
+  if (document.size !== undefined) {
+    requireInteger("docs.size", document.size, 0, Number.MAX_SAFE_INTEGER);
+  }
 }
 
 /** Stage `documents` for the latest attempt of `job`, each in the place of what was there. */
 export async function stage(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   documents: HandedDocument[],
   now: number,
 ): Promise<void> {
@@ -76,12 +76,12 @@ export async function stage(
 /** Stage one document; how many inline bytes its attempt has more than before. */
 async function stageOne(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   document: HandedDocument,
   now: number,
 ): Promise<number> {
   const { fileSha256, storageId: file, ...fields } = document;
-  const { _id: jobId, attempt = 0 } = job;
+  const { _id: jobId, attempt } = job;
   const storageId = file === undefined ? undefined : await checkedFile(ctx, job, document, file);
   const digest = await documentDigest(document);
   const row = { ...fields, jobId, attempt, storageId, digest, stagedAt: now };
@@ -101,8 +101,8 @@ function inlineBytes(document: { content: string; storageId?: string }): number 
 }
 
 /** Keep the sum of what an attempt staged inline, so that it can be published in one call. */
-async function countInline(ctx: MutationCtx, job: Job, added: number): Promise<void> {
-  const row = job.leaseToken === undefined ? null : await attemptOf(ctx, job.leaseToken);
+async function countInline(ctx: MutationCtx, job: ClaimedJob, added: number): Promise<void> {
+  const row = await attemptOf(ctx, job.leaseToken);
   if (row === null) return;
   const inlineBytes = (row.inlineBytes ?? 0) + added;
   if (inlineBytes > MOST_INLINE_SUM) {
@@ -117,7 +117,7 @@ async function countInline(ctx: MutationCtx, job: Job, added: number): Promise<v
 /** The stored file of a document: announced by this attempt, there, and what it says it is. */
 async function checkedFile(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   { index, fileSha256 = "" }: HandedDocument,
   file: string,
 ): Promise<Id<"_storage">> {
@@ -137,23 +137,20 @@ async function checkedFile(
 /** Write down that the latest attempt of `job` uploads a file, so that its file is known as ours. */
 export async function announce(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   sha256: string,
   now: number,
 ): Promise<void> {
   if (await isAnnounced(ctx, job, sha256)) return;
-  const { _id: jobId, attempt = 0 } = job;
+  const { _id: jobId, attempt } = job;
   await ctx.db.insert("uploads", { jobId, attempt, sha256, announcedAt: now });
 }
 
-async function isAnnounced(ctx: MutationCtx, job: Job, sha256: string): Promise<boolean> {
+async function isAnnounced(ctx: MutationCtx, job: ClaimedJob, sha256: string): Promise<boolean> {
   const row = await ctx.db
     .query("uploads")
     .withIndex("by_job", (q) =>
-      q
-        .eq("jobId", job._id)
-        .eq("attempt", job.attempt ?? 0)
-        .eq("sha256", sha256),
+      q.eq("jobId", job._id).eq("attempt", job.attempt).eq("sha256", sha256),
     )
     .first();
   return row !== null;
@@ -166,7 +163,7 @@ async function isAnnounced(ctx: MutationCtx, job: Job, sha256: string): Promise<
  */
 export async function publish(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   digests: string[],
   now: number,
 ): Promise<void> {
@@ -184,15 +181,15 @@ export async function publish(
   await makeCurrent(ctx, job);
 }
 
-async function stagedBy(ctx: MutationCtx, job: Job): Promise<Doc<"stagedDocs">[]> {
+async function stagedBy(ctx: MutationCtx, job: ClaimedJob): Promise<Doc<"stagedDocs">[]> {
   return await ctx.db
     .query("stagedDocs")
-    .withIndex("by_job", (q) => q.eq("jobId", job._id).eq("attempt", job.attempt ?? 0))
+    .withIndex("by_job", (q) => q.eq("jobId", job._id).eq("attempt", job.attempt))
     .take(MOST_DOCUMENTS);
 }
 
 /** Let the repository point to `job`, unless a job that was created later completed before it. */
-async function makeCurrent(ctx: MutationCtx, job: Job): Promise<void> {
+async function makeCurrent(ctx: MutationCtx, job: ClaimedJob): Promise<void> {
   const repository = job.repositoryId === undefined ? null : await ctx.db.get(job.repositoryId);
   if (repository === null) return;
   const current = repository.currentJobId && (await ctx.db.get(repository.currentJobId));

@@ -15,6 +15,8 @@ import type { Doc, Id, MutationCtx } from "./server";
 export type Token = { jobId: string; leaseToken: string; attempt: number };
 
 type Job = Doc<"jobs">;
+/** A job whose latest claim's token was not ended. */
+export type ClaimedJob = Job & { leaseToken: string; attempt: number };
 type Settlement = NonNullable<Job["settled"]>;
 type Call = Settlement["call"];
 
@@ -25,15 +27,16 @@ const FIRST_LEASE = 30 * SECOND;
 const GATHERING_GRACE = 10 * MINUTE;
 
 /** The job that this token may hand in a result for; refuses any other caller. */
-export async function handInBy(ctx: MutationCtx, token: Token): Promise<Job> {
+export async function handInBy(ctx: MutationCtx, token: Token): Promise<ClaimedJob> {
   const job = await jobOf(ctx, token.jobId);
   const reason = lostReason(job, token);
-  if (job === null || reason !== null) throw leaseLost(reason ?? "gone");
-  return job;
+  if (reason !== null) throw leaseLost(reason);
+  // Token and attempt were just compared with the caller's.
+  return job as ClaimedJob;
 }
 
 /** The job that this token holds under a lease that runs; refuses any other caller. */
-export async function heldBy(ctx: MutationCtx, token: Token, now: number): Promise<Job> {
+export async function heldBy(ctx: MutationCtx, token: Token, now: number): Promise<ClaimedJob> {
   const job = await handInBy(ctx, token);
   if (!leaseRuns(job, now)) throw leaseLost("expired");
   return job;
@@ -106,18 +109,16 @@ export const noLease = { lockedBy: undefined, leaseUntil: undefined, expiresAt: 
 /** End the token by `call`, with `changes`, and keep `answer` for when the call is repeated. */
 export async function settle(
   ctx: MutationCtx,
-  job: Job,
+  job: ClaimedJob,
   call: Call,
   answer: Settlement["answer"],
   changes: Partial<Job>,
 ): Promise<void> {
-  const token = job.leaseToken;
-  if (token === undefined) throw new Error(`job ${job._id}: nobody holds it, nobody can settle it`);
   await ctx.db.patch(job._id, {
     ...noLease,
     ...changes,
     leaseToken: undefined,
-    settled: { token, call, answer },
+    settled: { token: job.leaseToken, call, answer },
     status: answer.status,
     updatedAt: Date.now(),
   });

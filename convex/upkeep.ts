@@ -20,14 +20,12 @@ export const expire = internalMutation({
     const now = Date.now();
     const job = await ctx.db.get(jobId);
     if (job === null || job.attempt !== attempt || job.expiresAt === undefined) return;
-    const held = heldLongEnough(heldSince, now) ? null : await heldUntil(ctx, now);
     if (job.expiresAt > now) {
-      await scheduleExpiry(ctx, job.expiresAt, { jobId, attempt });
-    } else if (held !== null) {
-      await scheduleExpiry(ctx, held, { jobId, attempt, heldSince: heldSince ?? now });
-    } else {
-      await putBack(ctx, job, now);
+      return await scheduleExpiry(ctx, job.expiresAt, { jobId, attempt });
     }
+    const held = heldLongEnough(heldSince, now) ? null : await heldUntil(ctx, now);
+    if (held === null) return await putBack(ctx, job, now);
+    await scheduleExpiry(ctx, held, { jobId, attempt, heldSince: heldSince ?? now });
   },
 });
 
