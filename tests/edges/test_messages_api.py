@@ -278,7 +278,7 @@ async def test_faults_in_a_later_turn(repository: Path) -> None:
         )
     )
     async with scripted_api(script) as api:
-        result = await run(api, repository)
+        result = await run(api, repository, CLAUDE_CODE_MAX_RETRIES="2")
     assert (result.text, result.retried) == ("# Done", [529, None])
     assert [request.turn for request in api.asked()] == [0, 1, 1, 1]
 
