@@ -1,0 +1,189 @@
+"""Fetches one commit of a repository; the only module that knows git.
+
+A repository is hostile until proven otherwise. Nothing of it runs: no hooks, no filters, no
+submodules, no configuration but ours, and symbolic links are checked out as small text files, so
+that none leads out of the tree. Git never asks a question, and works under the launcher, so that
+a time limit or a lost lease kills it with its helpers.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import git
+
+from fondation_worker.errors import (
+    CloneFailed,
+    DiskTrouble,
+    RefMissing,
+    RepositoryEmpty,
+    RepositoryMissing,
+)
+from fondation_worker.job import Source
+from fondation_worker.runner.process import launched
+
+logger = logging.getLogger(__name__)
+
+_FETCHED = "refs/fondation/fetched"
+_STALL = 60  # seconds without a byte after which git itself gives up
+
+_MISSING = re.compile(
+    r"repository .* not found|does not appear to be a git repository"
+    r"|could not read (Username|Password)|Authentication failed"
+    r"|returned error: 40[134]|terminal prompts disabled|access denied",
+    re.IGNORECASE,
+)
+_NO_REF = re.compile(
+    r"couldn't find remote ref|not our ref|unadvertised object|no such remote ref|bad object",
+    re.IGNORECASE,
+)
+_DISK = re.compile(r"No space left|Read-only file system|Disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """A commit's files on disk."""
+
+    commit: str
+    directory: Path  # where the analysis looks: the tree, or the subdirectory asked for
+    files: int
+
+
+async def clone(source: Source, tree: Path, *, home: Path, time_limit: float) -> Checkout:
+    """Fetch what *source* names into *tree*, without history; take at most *time_limit* seconds.
+
+    Raises RepositoryMissing, RefMissing, RepositoryEmpty, CloneFailed or DiskTrouble. On cancel,
+    git and its helpers are dead before the cancellation goes on.
+    """
+    try:
+        async with asyncio.timeout(time_limit):
+            await _git(source, tree, home, "init", "--quiet", str(tree))
+            await _fetch(source, tree, home)
+            await _git(source, tree, home, "checkout", "--quiet", "--detach", _FETCHED)
+    except TimeoutError:
+        raise CloneFailed(f"the clone took longer than {time_limit:g} s (CLONE_TIMEOUT)") from None
+    return await asyncio.to_thread(_settle, source, tree)
+
+
+async def _fetch(source: Source, tree: Path, home: Path) -> None:
+    """Fetch the one commit: by its id, as a branch, as a tag, or as the remote's default."""
+    wanted = [source.commit or "HEAD"]
+    if source.ref and not source.commit:
+        wanted = [f"refs/heads/{source.ref}", f"refs/tags/{source.ref}"]
+    for position, name in enumerate(wanted, start=1):
+        try:
+            await _git(
+                source, tree, home, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-progress",
+                "--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options",
+                source.url, f"+{name}:{_FETCHED}",
+            )  # fmt: skip
+        except RefMissing:
+            if position < len(wanted):
+                continue
+            if source.ref is None and source.commit is None:
+                raise RepositoryEmpty("the repository has no commit yet") from None
+            missing = (
+                f"commit {source.commit}" if source.commit else f"branch or tag {source.ref!r}"
+            )
+            raise RefMissing(f"the repository has no {missing}") from None
+        else:
+            return
+
+
+def _settle(source: Source, tree: Path) -> Checkout:
+    """Read what was fetched, then drop git's own files: a tool might use them."""
+    with git.Repo(tree) as repository:
+        head = repository.head.commit
+        commit = head.hexsha
+        files = sum(1 for entry in head.tree.traverse() if isinstance(entry, git.Blob))
+    if source.commit and commit != source.commit:
+        raise CloneFailed(f"asked for commit {source.commit}, got {commit}")
+    shutil.rmtree(tree / ".git")
+    directory = tree / source.subdirectory
+    if not directory.is_dir():
+        raise RefMissing(f"commit {commit} has no directory {source.subdirectory!r}")
+    if not any(directory.iterdir()):
+        raise RepositoryEmpty(f"commit {commit} has no file to analyse")
+    return Checkout(commit=commit, directory=directory, files=files)
+
+
+async def _git(source: Source, tree: Path, home: Path, *arguments: str) -> None:
+    """Run one git command in *tree*; raise what its failure means. On cancel it is killed."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            argv = launched(("git", *_options(source), *arguments), theirs)
+            process = git.Git(tree).execute(
+                list(argv),
+                as_process=True,
+                env=_environment(home),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                istream=subprocess.DEVNULL,
+            )
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(None, process.communicate)
+        try:
+            await asyncio.wait([done])
+        finally:
+            ours.shutdown(socket.SHUT_WR)  # the launcher kills what still runs
+            await asyncio.wait([done])
+        report = json.loads(ours.makefile().readline() or '{"status": null}')
+    _, complaint = done.result()
+    if report["status"] != 0:
+        raise _failure(source, complaint.decode(errors="replace"), report["status"])
+
+
+def _options(source: Source) -> list[str]:
+    """Return the configuration of every git call; there is no other."""
+    settings = {
+        "core.hooksPath": os.devnull,
+        "core.symlinks": "false",
+        "core.fsmonitor": "false",
+        "credential.helper": "",
+        "gc.auto": "0",
+        "http.followRedirects": "initial",
+        "http.lowSpeedLimit": "1",
+        "http.lowSpeedTime": str(_STALL),
+        "init.defaultBranch": "main",
+        "protocol.allow": "never",
+        f"protocol.{source.url.partition(':')[0]}.allow": "always",
+        "submodule.recurse": "false",
+        "transfer.bundleURI": "false",
+    }
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Return what git sees beside the allow-listed rest of this process's environment."""
+    return {
+        "HOME": str(home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+    }
+
+
+def _failure(source: Source, complaint: str, status: int | None) -> Exception:
+    """Return what git's *complaint* means for the job."""
+    words = " ".join(complaint.split())[-500:]
+    if _DISK.search(complaint):
+        return DiskTrouble(f"git: {words}")
+    if _NO_REF.search(complaint):
+        return RefMissing(words)
+    if _MISSING.search(complaint):
+        return RepositoryMissing(
+            f"{source.url}: there is no such repository, or this worker may not read it"
+        )
+    return CloneFailed(f"git ended with status {status}: {words}")

@@ -1,0 +1,128 @@
+"""Calls Convex functions over its documented HTTP API; the only module that knows it.
+
+Values and `ConvexError` are those of the official `convex` package. Its clients are not used here:
+the socket client holds the interpreter lock during a call, and neither has a time limit
+(docs/why.md). One pool of kept-alive connections serves all calls.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from convex.values import convex_to_json, json_to_convex
+
+from fondation_worker import __version__
+from fondation_worker.errors import LeaseLost, NotStaged, Refused, Unreachable
+
+CONNECT_LIMIT = 5.0  # seconds
+CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15 s
+
+
+class Convex:
+    """One deployment's functions, called by path. Made by `connect`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, functions: str) -> None:
+        self._session = session
+        self._url = url
+        self._functions = functions
+        self.trouble: str | None = (
+            "not asked yet"  # why the last call had no answer, if it had none
+        )
+
+    async def query(self, path: str, arguments: Mapping[str, Any]) -> Any:
+        """Return what query *path* answers. Raises like `mutation`."""
+        return await self._call("query", path, arguments)
+
+    async def mutation(self, path: str, arguments: Mapping[str, Any]) -> Any:
+        """Return what mutation *path* answers.
+
+        Raises LeaseLost, NotStaged or Refused for the protocol's errors, and Unreachable for
+        everything else: then the mutation may have been carried out all the same.
+        """
+        return await self._call("mutation", path, arguments)
+
+    async def _call(self, kind: str, path: str, arguments: Mapping[str, Any]) -> Any:
+        body = {"path": self._functions + path, "format": "json", "args": [_encode(arguments)]}
+        try:
+            answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
+        except Unreachable as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None
+        if answer.get("status") == "success":
+            return json_to_convex(answer.get("value"))
+        if "errorData" in answer:
+            raise _refusal(path, json_to_convex(answer["errorData"]))
+        raise Unreachable(f"{path}: Convex answered: {str(answer.get('errorMessage'))[:500]}")
+
+    async def _post(self, url: str, body: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+        try:
+            async with self._session.post(url, json=body) as response:
+                text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{what}: no answer from Convex: {_words(error)}") from error
+        try:
+            answer = json.loads(
+                text, parse_int=float
+            )  # Convex has floats only, however they are printed
+        except ValueError as error:
+            raise Unreachable(
+                f"{what}: status {response.status}, and not a Convex answer"
+            ) from error
+        if not isinstance(answer, dict) or "status" not in answer:
+            reason = (
+                f"{answer.get('code')}: {answer.get('message')}" if isinstance(answer, dict) else ""
+            )
+            raise Unreachable(f"{what}: status {response.status} {reason[:500]}")
+        return answer
+
+    async def upload(self, url: str, content: bytes) -> str:
+        """Store *content* at the upload *url* that a function gave out; return its storage id."""
+        headers = {"Content-Type": "text/markdown; charset=utf-8"}
+        limit = aiohttp.ClientTimeout(total=120, connect=CONNECT_LIMIT)
+        try:
+            async with self._session.post(
+                url, data=content, headers=headers, timeout=limit
+            ) as response:
+                text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"upload: {_words(error)}") from error
+        try:
+            return str(json.loads(text)["storageId"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreachable(f"upload: status {response.status}, and no storage id") from error
+
+
+@asynccontextmanager
+async def connect(url: str, functions: str) -> AsyncIterator[Convex]:
+    """Give the functions of the deployment at *url* in folder *functions*; close the pool after."""
+    limit = aiohttp.ClientTimeout(total=CALL_LIMIT, connect=CONNECT_LIMIT)
+    headers = {"Convex-Client": f"fondation-worker-{__version__}"}
+    async with aiohttp.ClientSession(timeout=limit, headers=headers, trust_env=True) as session:
+        yield Convex(session, url, functions)
+
+
+def _encode(arguments: Mapping[str, Any]) -> Any:
+    """Return *arguments* as Convex's JSON; a None is left out, as an optional argument wants it."""
+    return convex_to_json({name: value for name, value in arguments.items() if value is not None})
+
+
+def _refusal(path: str, data: Any) -> Exception:
+    """Return the exception for a ConvexError's *data*."""
+    if not isinstance(data, dict):
+        return Refused("error", f"{path}: {str(data)[:500]}")
+    match data.get("code"):
+        case "lease_lost":
+            return LeaseLost(str(data.get("reason", "expired")))
+        case "not_staged" if isinstance(data.get("missing"), list):
+            return NotStaged(tuple(int(index) for index in data["missing"]))
+        case code:
+            words = [str(data[key]) for key in ("field", "message") if key in data]
+            return Refused(str(code), f"{path}: {': '.join(words)}"[:500])
+
+
+def _words(error: BaseException) -> str:
+    """Return *error* in words; some of the library's have none."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,171 @@
+"""Everything that can go wrong on purpose, in one tree, named for what happens next.
+
+    WorkerError
+    ├── BadSettings            the operator's to mend; nothing was started (exit status 78)
+    ├── LeaseLost              the job is somebody else's now: kill the run, write nothing
+    ├── ConvexError            a call to Convex did not do what was asked
+    │   ├── Unreachable            outcome unknown: ask again with the same arguments
+    │   └── Refused                a definite no; asking again will not help
+    │       └── NotStaged              `complete` misses documents; stage them and ask again
+    └── JobError               ends this attempt; `failure` names its class for Convex
+        ├── GiveUp                 another attempt would end the same way
+        │   ├── InvalidJob, RepositoryMissing, RefMissing, RepositoryEmpty
+        ├── Wait                   not the job's fault: again later, no attempt spent
+        │   ├── RateLimited, Overloaded, CredentialRefused
+        └── TryAgain               another attempt may pass; this one is spent
+            ├── CloneFailed, ClaudeFailed, NoResult, TimedOut, DiskTrouble, OwnBug
+
+The texts go to the job's row, where the product shows them to its users: each says what happened,
+where, and what to do. None may carry a secret.
+"""
+
+from typing import ClassVar
+
+
+class WorkerError(Exception):
+    """The root of every error that this program raises on purpose."""
+
+
+class BadSettings(WorkerError):
+    """Settings that cannot be used; carries every fault at once, in words."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class LeaseLost(WorkerError):
+    """The lease is over: `expired`, `superseded`, `canceled`, `settled`, `completed` or `gone`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the lease is lost: {reason}")
+        self.reason = reason
+
+
+class ConvexError(WorkerError):
+    """A call to Convex did not do what was asked."""
+
+
+class Unreachable(ConvexError):
+    """No answer that could be understood: whether the call was carried out is unknown."""
+
+
+class Refused(ConvexError):
+    """Convex answered a definite no; `code` is the protocol's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+
+
+class NotStaged(Refused):
+    """`complete` named documents that are not staged; `missing` holds their indexes."""
+
+    def __init__(self, missing: tuple[int, ...]) -> None:
+        super().__init__("not_staged", f"{len(missing)} documents are missing")
+        self.missing = missing
+
+
+class JobError(WorkerError):
+    """Ends an attempt at a job."""
+
+    failure: ClassVar[str]
+    """The class that Convex is told; it decides what becomes of the job."""
+
+
+class GiveUp(JobError):
+    """Another attempt would end the same way."""
+
+
+class InvalidJob(GiveUp):
+    """The job names something that cannot be analysed."""
+
+    failure = "invalid_job"
+
+
+class RepositoryMissing(GiveUp):
+    """There is no such repository, or this worker may not read it."""
+
+    failure = "repository_missing"
+
+
+class RefMissing(GiveUp):
+    """The repository has no such branch, tag, commit or folder."""
+
+    failure = "ref_missing"
+
+
+class RepositoryEmpty(GiveUp):
+    """The repository has no commit, or the commit no file."""
+
+    failure = "repository_empty"
+
+
+class Wait(JobError):
+    """Not the job's fault: it may be tried again later without an attempt being spent.
+
+    The whole worker waits until *until* (seconds since the epoch, as the service said it) before it
+    claims again, because every job would meet the same; None leaves that to its own backoff.
+    """
+
+    def __init__(self, message: str, *, until: float | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class RateLimited(Wait):
+    """The model's rate limit is used up."""
+
+    failure = "rate_limited"
+
+
+class Overloaded(Wait):
+    """The model's service has no capacity now."""
+
+    failure = "overloaded"
+
+
+class CredentialRefused(Wait):
+    """The model's service refused this worker's credential."""
+
+    failure = "credential_refused"
+
+
+class TryAgain(JobError):
+    """The world was unwell: another attempt may pass."""
+
+
+class CloneFailed(TryAgain):
+    """Git could not fetch the repository."""
+
+    failure = "clone_failed"
+
+
+class ClaudeFailed(TryAgain):
+    """The Claude CLI ended without a success."""
+
+    failure = "claude_failed"
+
+
+class NoResult(TryAgain):
+    """Claude ended well but wrote nothing."""
+
+    failure = "no_result"
+
+
+class TimedOut(TryAgain):
+    """The run took longer than the job's time limit."""
+
+    failure = "timeout"
+
+
+class DiskTrouble(TryAgain):
+    """This host's disk refused a write: full, read-only, or out of inodes."""
+
+    failure = "disk"
+
+
+class OwnBug(TryAgain):
+    """A fault of this program; its traceback is in the log."""
+
+    failure = "internal"

@@ -1,0 +1,133 @@
+"""Work happens only while its lease holds.
+
+The lease is a deadline on `boottime`. Heartbeats move it; a tick compares with it once a second. A
+heartbeat that fails, hangs or is refused needs no code of its own: the deadline passes, and the
+work is cancelled before Convex gives the job to somebody else.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fondation_worker.clock import boottime
+from fondation_worker.errors import LeaseLost, Refused, Unreachable
+from fondation_worker.queue import Report
+
+logger = logging.getLogger(__name__)
+
+Renew = Callable[[int, Report], Awaitable[float]]
+"""Sends heartbeat n with a report; returns the new deadline. Raises LeaseLost, Unreachable."""
+
+TICK = 1.0  # seconds between two looks at the deadline
+REPORT_INTERVAL = 2.0  # seconds: a change of progress is told no more often
+LONGEST_MARGIN = 5.0  # seconds before the lease's end at which the work is cancelled
+RETRY_INTERVAL = 2.0  # seconds before a heartbeat without an answer is sent again
+
+
+class Lease:
+    """What the work sees of its lease: a place to say how far it is."""
+
+    def __init__(self, deadline: float, renew: Renew) -> None:
+        self.deadline = deadline  # seconds on `boottime`
+        self._renew = renew
+        self._beat = 0
+        self._report = Report()
+        self._changed = asyncio.Event()
+        self.cancels = True
+
+    def report(self, *, status: str, progress: str, step: int) -> None:
+        """Say how far the work is; told to Convex with the next heartbeat, soon."""
+        report = Report(status=status, progress=progress, step=step)
+        if report != self._report:
+            self._report = report
+            self._changed.set()
+
+    def work_is_done(self) -> None:
+        """From now on nothing cancels the body: a result is offered until it is taken."""
+        self.cancels = False
+
+    async def beat(self, margin: float) -> None:
+        """Renew once; the deadline moves to *margin* seconds before the lease's end."""
+        self._beat += 1
+        self._changed.clear()
+        self.deadline = await self._renew(self._beat, self._report) - margin
+
+    async def keep(self, interval: float, margin: float) -> None:
+        """Renew for ever, every *interval* seconds, and soon after each change of progress."""
+        wait = interval
+        while True:
+            await asyncio.sleep(min(REPORT_INTERVAL, wait))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), max(0.0, wait - REPORT_INTERVAL))
+            try:
+                await self.beat(margin)
+                wait = interval
+            except (Unreachable, Refused) as error:  # the deadline decides, not this answer
+                logger.warning("heartbeat %d: %s", self._beat, error)
+                wait = min(interval, RETRY_INTERVAL)
+
+
+@contextlib.asynccontextmanager
+async def held(
+    deadline: float, renew: Renew, *, interval: float, lease_time: float
+) -> AsyncIterator[Lease]:
+    """Run the body while the lease that ends at *deadline* holds; renew it every *interval* seconds.
+
+    The body starts after the first renewal succeeded. It is cancelled a tenth of the lease, at most
+    5 s, before the lease ends, so that the run is dead when it does; then, and when Convex says so,
+    LeaseLost is raised once the body has tidied up. An exception of the body itself arrives wrapped
+    in an ExceptionGroup: turn what is expected into values inside.
+    """
+    margin = min(LONGEST_MARGIN, lease_time / 10)
+    lease = Lease(deadline - margin, renew)
+    await _first_renewal(lease, margin)
+    loss: LeaseLost | None = None
+
+    async def watch(scope: asyncio.Timeout) -> None:
+        nonlocal loss
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(lease.keep(interval, margin))
+                tasks.create_task(_tick(lease))
+        except* LeaseLost as lost:
+            if lease.cancels:
+                loss = next(error for error in lost.exceptions if isinstance(error, LeaseLost))
+                scope.reschedule(asyncio.get_running_loop().time())
+
+    async with asyncio.TaskGroup() as tasks:
+        scope = asyncio.timeout(None)
+        watcher = tasks.create_task(watch(scope))
+        try:
+            async with scope:
+                yield lease
+        except TimeoutError:
+            if loss is None:
+                raise
+        finally:
+            watcher.cancel()
+    if loss is not None:
+        raise loss
+
+
+async def _first_renewal(lease: Lease, margin: float) -> None:
+    """Renew until it succeeds; raise LeaseLost when the short first lease ends before."""
+    while True:
+        left = lease.deadline - boottime()
+        if left <= 0:
+            raise LeaseLost("expired")
+        try:
+            async with asyncio.timeout(left):
+                return await lease.beat(margin)
+        except TimeoutError:
+            continue
+        except Unreachable as error:
+            logger.warning("first heartbeat: %s", error)
+        await asyncio.sleep(min(0.5, left))
+
+
+async def _tick(lease: Lease) -> None:
+    """Raise LeaseLost when the deadline has passed, wherever the heartbeats are."""
+    while (left := lease.deadline - boottime()) > 0:
+        await asyncio.sleep(min(TICK, left))
+    raise LeaseLost("expired")

@@ -1,0 +1,145 @@
+"""The straight line of one job: clone, analyse, hand in."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fondation_worker import claude
+from fondation_worker.clock import boottime
+from fondation_worker.clone import clone
+from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
+from fondation_worker.job import Job, Token
+from fondation_worker.lease import Lease, held
+from fondation_worker.queue import Claimed, Queue, Report
+from fondation_worker.result import Result, documents_from
+from fondation_worker.runner import Room
+from fondation_worker.verdict import Verdict, verdict
+from fondation_worker.workspace import workspace
+
+logger = logging.getLogger(__name__)
+
+RELEASE_LIMIT = 5.0  # seconds that giving a job back may take while shutting down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every job of this worker is done with. Durations are seconds."""
+
+    queue: Queue
+    room: Room
+    claude: claude.Setup
+    instance: str
+    temp_dir: Path
+    allow_local: bool
+    lease_time: float
+    heartbeat_interval: float
+    job_timeout: float
+    clone_timeout: float
+
+
+async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | None:
+    """Do one claimed job, from clone to a result that Convex has taken, while its lease holds.
+
+    Returns None for a completed job, else why it is not; *waits* is how many failures in a row had
+    to wait before this one. A lost lease writes nothing. On cancel the run is killed and the job
+    given back, within seconds, before the cancellation goes on.
+    """
+    lease: Lease | None = None
+    try:
+        async with held(
+            claimed.deadline,
+            partial(_renew, tools.queue, claimed.token),
+            interval=tools.heartbeat_interval,
+            lease_time=tools.lease_time,
+        ) as lease:
+            outcome = await _outcome(claimed, lease, tools, waits=waits)
+            lease.work_is_done()
+            return await _settle(claimed, lease, outcome, tools.queue)
+    except LeaseLost as lost:
+        logger.warning("%s; the run was killed and nothing is written", lost)
+        return None
+    except asyncio.CancelledError:
+        if lease is None or lease.cancels:
+            await _give_back(claimed, lease, tools.queue)
+        raise
+
+
+async def _renew(queue: Queue, token: Token, beat: int, report: Report) -> float:
+    return await queue.heartbeat(token, beat=beat, report=report)
+
+
+async def _outcome(claimed: Claimed, lease: Lease, tools: Tools, *, waits: int) -> Result | Verdict:
+    """Return what the attempt came to; only a cancellation leaves as an exception."""
+    limit = claimed.job.time_limit(tools.job_timeout)
+    try:
+        try:
+            async with asyncio.timeout(limit):
+                return await _analysis(claimed.job, claimed.token, lease, tools)
+        except TimeoutError:
+            raise TimedOut(
+                f"the run took longer than {limit:g} s (timeoutMs, JOB_TIMEOUT)"
+            ) from None
+    except JobError as error:
+        return verdict(error, in_a_row=waits + 1, now=tools.queue.now())
+    except Exception as bug:
+        logger.exception("a fault of this program")
+        return verdict(bug, in_a_row=waits + 1, now=tools.queue.now())
+
+
+async def _analysis(job: Job, token: Token, lease: Lease, tools: Tools) -> Result:
+    """Clone the repository, run Claude over it, return the documents. Raises JobError."""
+    lease.report(status="cloning", progress=f"cloning {job.repository}", step=1)
+    source = job.source(allow_local=tools.allow_local)
+    async with workspace(tools.temp_dir, tools.instance, token) as places:
+        started = boottime()
+        checkout = await clone(
+            source, places.tree, home=places.home, time_limit=tools.clone_timeout
+        )
+        logger.info(
+            "cloned %s at %s, %d files, in %.1f s",
+            job.repository, checkout.commit, checkout.files, boottime() - started,
+        )  # fmt: skip
+        lease.report(status="analyzing", progress="starting Claude", step=2)
+        order = claude.order_for(tools.claude, job.prompt, job.model, checkout.directory, places)
+        answer = await claude.analyse(
+            tools.room,
+            order,
+            progress=lambda words: lease.report(status="analyzing", progress=words, step=2),
+        )
+        logger.info("Claude ended after %.1f s: %s", boottime() - started, answer.usage)
+    return Result(
+        documents=documents_from(answer.text, fallback_title=job.repository),
+        commit=checkout.commit,
+        usage=answer.usage,
+    )
+
+
+async def _settle(
+    claimed: Claimed, lease: Lease, outcome: Result | Verdict, queue: Queue
+) -> Verdict | None:
+    """Tell Convex what the attempt came to; a result until it is taken or refused."""
+    try:
+        if isinstance(outcome, Result):
+            lease.report(status="gathering", progress="saving the result", step=3)
+            await queue.hand_in(claimed.token, outcome)
+            logger.info("completed: %d documents", len(outcome.documents))
+            return None
+        status = await queue.fail(claimed.token, outcome, deadline=lease.deadline)
+        logger.warning("failed (%s), now %s: %s", outcome.failure, status, outcome.message)
+    except (LeaseLost, Refused) as error:
+        what = "result" if isinstance(outcome, Result) else "failure"
+        logger.error("Convex does not take the %s: %s", what, error)  # noqa: TRY400 no fault of ours: the text says all
+    return outcome if isinstance(outcome, Verdict) else None
+
+
+async def _give_back(claimed: Claimed, lease: Lease | None, queue: Queue) -> None:
+    """Release the job while shutting down; if that fails its lease runs out by itself."""
+    deadline = lease.deadline if lease else claimed.deadline
+    try:
+        async with asyncio.timeout(RELEASE_LIMIT):
+            await queue.release(claimed.token, reason="shutdown", deadline=deadline)
+        logger.info("released: another worker can take it")
+    except (TimeoutError, LeaseLost, Refused) as error:
+        logger.warning("could not be released (%s); its lease will run out", str(error) or "late")

@@ -1,0 +1,127 @@
+"""The process room: the command is a child of this host, watched by `launcher.py`.
+
+It gets a session of its own and an environment made from nothing. It is *not* kept from the host's
+files or network: that is the unit room's work. What is promised here is that nothing survives:
+when the context is left, or this process dies, the launcher kills every descendant.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from fondation_worker.errors import DiskTrouble
+from fondation_worker.runner import Ended, Order
+
+logger = logging.getLogger(__name__)
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
+CHUNK = 65536  # bytes
+KILL_LIMIT = 10.0  # seconds that the launcher may take to end everything
+
+
+def launched(argv: tuple[str, ...], lifeline: socket.socket) -> tuple[str, ...]:
+    """Return the command line that runs *argv* under the launcher, tied to *lifeline*."""
+    return (sys.executable, "-I", "-S", str(LAUNCHER), str(lifeline.fileno()), *argv)
+
+
+class ProcessRun:
+    """A command under the launcher. Made by `ProcessRoom.run`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader) -> None:
+        self._process = process
+        self._lifeline = lifeline
+        self._complaint = b""
+
+    async def output(self) -> AsyncIterator[bytes]:
+        """Give the command's standard output in chunks, until it is closed."""
+        stdout = self._process.stdout
+        while stdout and (chunk := await stdout.read(CHUNK)):
+            yield chunk
+
+    async def ended(self) -> Ended | None:
+        """Wait until the command and all that it started is gone; None: the launcher was killed."""
+        report = json.loads(await self._lifeline.readline() or "null")
+        await self._process.wait()
+        if report is None:
+            return None
+        return Ended(
+            status=-9 if report["status"] is None else report["status"],
+            killed=report["killed"],
+            max_rss=report["maxRssKib"] * 1024,
+            cpu_seconds=report["cpuSeconds"],
+            complaint=self._complaint.decode(errors="replace"),
+        )
+
+    async def feed(self, standard_input: bytes) -> None:
+        """Write the command's input and close it."""
+        if stdin := self._process.stdin:
+            with suppress(ConnectionError):  # it ended without reading: its status tells why
+                stdin.write(standard_input)
+                await stdin.drain()
+            stdin.close()
+
+    async def listen(self) -> None:
+        """Keep the end of the command's standard error."""
+        stderr = self._process.stderr
+        while stderr and (chunk := await stderr.read(CHUNK)):
+            self._complaint = (self._complaint + chunk)[-COMPLAINT_LIMIT:]
+
+    async def gone(self) -> None:
+        """Wait for the launcher after its lifeline was cut; it has then killed everything."""
+        try:
+            await asyncio.wait_for(self._process.wait(), KILL_LIMIT)
+        except TimeoutError:
+            words = "a run's processes do not die; process %d waits for them"
+            logger.error(words, self._process.pid)  # noqa: TRY400 no traceback tells more
+
+
+class ProcessRoom:
+    """Runs commands as children of this host."""
+
+    @asynccontextmanager
+    async def run(self, order: Order) -> AsyncIterator[ProcessRun]:
+        """Start *order*; on leaving, nothing of it is left. Raises DiskTrouble."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, lifeline = await asyncio.open_connection(sock=ours)
+            try:
+                process = await _start(order, theirs)
+            except BaseException:
+                lifeline.close()
+                raise
+        run = ProcessRun(process, reader)
+        try:
+            async with asyncio.TaskGroup() as pipes:
+                tasks = [pipes.create_task(run.feed(order.standard_input))]
+                tasks.append(pipes.create_task(run.listen()))
+                try:
+                    yield run
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            lifeline.close()
+            await run.gone()
+
+
+async def _start(order: Order, lifeline: socket.socket) -> asyncio.subprocess.Process:
+    """Start the launcher on *order*."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *launched(order.argv, lifeline),
+            env=dict(order.environment),
+            cwd=order.directory,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(lifeline.fileno(),),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DiskTrouble(f"the run could not be started: {error.strerror}") from error

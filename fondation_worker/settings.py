@@ -1,0 +1,182 @@
+"""The table of settings: how each is written, read and explained.
+
+The names and defaults are those that users of the earlier Node worker know. A reader of one value
+raises ValueError with what is wrong with it, worded to follow the value.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h)?", re.IGNORECASE)
+_SECONDS = {None: 0.001, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+LONGEST = 7 * 86400  # seconds
+MOST_SLOTS = 64
+HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: how a setting is written, read and explained."""
+
+    name: str  # of the environment variable; the INI key and the flag are made of it
+    parse: Callable[[str], Any]
+    default: str | None  # as a user would write it; None: not set
+    example: str
+    help: str
+    secret: bool = False  # read from NAME_FILE as well, and no flag: arguments are public
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag, without its dashes."""
+        return self.name.lower().replace("_", "-")
+
+
+def duration(text: str) -> float:
+    """Return the seconds that *text* means: a bare number is milliseconds, `5s`, `5min` work too.
+
+    Raises ValueError for anything else, zero included: no setting may be zero by accident.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("is not a duration")
+    seconds = float(match[1]) * _SECONDS[match[2].lower() if match[2] else None]
+    if not 0 < seconds <= LONGEST:
+        raise ValueError("must be more than 0 and at most 7 days")
+    return seconds
+
+
+def _duration_or_zero(text: str) -> float:
+    return 0.0 if re.fullmatch(r"0+(ms|s|sec|m|min|h)?", text.strip()) else duration(text)
+
+
+def _slots(text: str) -> int:
+    count = int(text) if re.fullmatch(r"[0-9]{1,3}", text.strip()) else 0
+    if not 1 <= count <= MOST_SLOTS:
+        raise ValueError("is not a whole number from 1 to 64")
+    return count
+
+
+def _flag(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    try:
+        return known[text.strip().lower()]
+    except KeyError:
+        raise ValueError("is neither 1 nor 0") from None
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not an http(s) URL")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be without user information, query and fragment")
+    return text.strip().rstrip("/")
+
+
+def _deployment(text: str) -> str:
+    url = _base_url(text)
+    if urlsplit(url).path:
+        raise ValueError("must be without a path: the official client replaces it")
+    return url
+
+
+def _functions(text: str) -> str:
+    if not re.fullmatch(r"(?:[A-Za-z0-9_]+/)*", text):
+        raise ValueError("is not a folder path that ends in /")
+    return text
+
+
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("is not 1 to 64 letters, digits, dots, dashes or underscores")
+    return text
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or "\x00" in text or path == Path("/"):
+        raise ValueError("is not an absolute path to a directory of its own")
+    return path
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[^\s-][^\s]*", text):
+        raise ValueError("is not one word")
+    return text
+
+
+def _secret(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{8,8192}", text.strip()):
+        raise ValueError("is not 8 or more printable characters without blanks")
+    return text.strip()
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return text.strip().lower()
+
+    return parse
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    if text.strip().lower() == "off":
+        return None
+    host, _, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > HIGHEST_PORT:
+        raise ValueError("is not HOST:PORT, nor off")
+    return host, int(port)
+
+
+SETTINGS = (
+    Setting(name="CONVEX_URL", parse=_deployment, default=None,
+            example="https://happy-otter-123.convex.cloud", help="URL of the Convex deployment (required)"),
+    Setting(name="WORKER_KEY", parse=_secret, default=None, secret=True,
+            example="a key whose SHA-256 the deployment knows", help="this worker's key (required)"),
+    Setting(name="CONVEX_FUNCTIONS", parse=_functions, default="",
+            example="fondation/", help="folder of the functions inside the deployment"),
+    Setting(name="WORKER_ID", parse=_label, default=None,
+            example="worker-1", help="label for people; made once and kept when not set"),
+    Setting(name="POLL_INTERVAL", parse=duration, default="5000",
+            example="5s", help="time between two questions for work while push is down"),
+    Setting(name="LEASE_TIME", parse=duration, default="300000",
+            example="5min", help="how long a claim holds without a renewal"),
+    Setting(name="HEARTBEAT_INTERVAL", parse=duration, default="60000",
+            example="1min", help="time between two renewals; at most half of LEASE_TIME"),
+    Setting(name="MAX_CONCURRENT_JOBS", parse=_slots, default="1",
+            example="2", help="slots: how many jobs run at once"),
+    Setting(name="JOB_TIMEOUT", parse=duration, default="60min",
+            example="90min", help="time limit of one attempt; a job's own limit may be smaller"),
+    Setting(name="CLONE_TIMEOUT", parse=duration, default="5min",
+            example="10min", help="time limit of the clone"),
+    Setting(name="DRAIN_TIME", parse=_duration_or_zero, default="30s",
+            example="10min", help="how long running jobs may go on after SIGTERM"),
+    Setting(name="TEMP_DIR", parse=_directory, default="/tmp/fondation",
+            example="/var/tmp/fondation", help="where clones live while their job runs"),
+    Setting(name="STATE_DIR", parse=_directory, default=None,
+            example="/var/lib/fondation-worker", help="what outlives a restart; ~/.local/state/fondation-worker when not set"),
+    Setting(name="ALLOW_LOCAL_REPOSITORIES", parse=_flag, default="0",
+            example="1", help="whether file:/// repositories are fetched: laptops and tests only"),
+    Setting(name="CLAUDE_CLI", parse=_word, default="claude",
+            example="/usr/bin/claude", help="the Claude CLI: a path, or a name on PATH"),
+    Setting(name="CLAUDE_MODEL", parse=_word, default=None,
+            example="claude-sonnet-4-5", help="model for jobs that name none; the CLI's own choice when not set"),
+    Setting(name="ANTHROPIC_BASE_URL", parse=_base_url, default=None,
+            example="https://gateway.example.com", help="where the model's API is, when not at its usual place"),
+    Setting(name="ANTHROPIC_API_KEY", parse=_secret, default=None, secret=True,
+            example="an API key", help="the model's credential: this, or CLAUDE_CODE_OAUTH_TOKEN"),
+    Setting(name="CLAUDE_CODE_OAUTH_TOKEN", parse=_secret, default=None, secret=True,
+            example="what `claude setup-token` printed", help="the model's credential: this, or ANTHROPIC_API_KEY"),
+    Setting(name="HEALTH_ADDRESS", parse=_address, default="127.0.0.1:8080",
+            example="127.0.0.1:8081", help="where GET /health is answered; off for nowhere"),
+    Setting(name="LOG_FORMAT", parse=_choice("text", "json"), default="text",
+            example="json", help="how log lines look"),
+    Setting(name="LOG_LEVEL", parse=_choice("debug", "info", "warning", "error"), default="info",
+            example="debug", help="the least important lines to write"),
+)  # fmt: skip

@@ -1,0 +1,316 @@
+"""The Claude CLI's stream-json, read without I/O: bytes in, events out, and the rule of success.
+
+One JSON object stands on each line. Lines are decoded in two steps, first what they are, then what
+they hold. New versions bring new kinds of lines and fields: what is not known is counted, what is
+broken is counted, and neither ends a run.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fondation_worker.errors import (
+    ClaudeFailed,
+    CredentialRefused,
+    JobError,
+    NoResult,
+    Overloaded,
+    RateLimited,
+)
+from fondation_worker.result import Usage, well_formed
+
+LINE_LIMIT = 16 * 1024 * 1024  # bytes; a longer line is dropped and counted as broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The CLI is up."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """Claude looks at something."""
+
+    name: str
+    subject: str  # the path or pattern, as Claude gave it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote:
+    """Claude wrote some text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying:
+    """The CLI met an API error and will try again by itself."""
+
+    status: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The CLI's own account of the run. Not proof of success: see `Account.success`."""
+
+    subtype: str
+    is_error: bool
+    text: str
+    status: int | None  # of the API error that ended the run
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReached:
+    """The model's rate limit refused a request."""
+
+    resets_at: float | None  # seconds since the epoch
+
+
+Event = Started | ToolCall | Wrote | Retrying | LimitReached | Finished
+
+
+class Transcript:
+    """Turns the CLI's standard output, in chunks of any size, into events."""
+
+    def __init__(self) -> None:
+        self.unknown = 0  # lines of a kind that is not known
+        self.broken = 0  # lines that are no JSON object, or too long
+        self._parts: list[bytes] = []
+        self._held = 0  # bytes in _parts
+        self._dropping = False  # inside a line that is too long
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events of the lines that *chunk* completed, in order."""
+        *ends, rest = chunk.split(b"\n")
+        events: list[Event] = []
+        for end in ends:
+            self._hold(end)
+            line, self._parts, self._held = b"".join(self._parts), [], 0
+            if self._dropping:
+                self._dropping = False
+            elif line.strip():
+                events += self._decode(line)
+        self._hold(rest)
+        return events
+
+    def _hold(self, part: bytes) -> None:
+        """Keep *part* of an unfinished line, unless the line has grown too long."""
+        if self._dropping or not part:
+            return
+        self._parts.append(part)
+        self._held += len(part)
+        if self._held > LINE_LIMIT:
+            self._parts, self._held, self._dropping = [], 0, True
+            self.broken += 1
+
+    def _decode(self, line: bytes) -> list[Event]:
+        try:
+            return self._events(line)
+        except msgspec.MsgspecError:
+            pass
+        try:  # JavaScript prints lone surrogates, which only a lenient decoder takes
+            repaired = well_formed(json.dumps(json.loads(line), ensure_ascii=False)).encode()
+            return self._events(repaired)
+        except (ValueError, RecursionError, msgspec.MsgspecError):
+            self.broken += 1
+            return []
+
+    def _events(self, line: bytes) -> list[Event]:  # noqa: PLR0911 one for each kind of line
+        head = _head.decode(line)
+        match head.type, head.subtype:
+            case "system", "init":
+                return [Started(model=_init.decode(line).model)]
+            case "system", "api_retry":
+                retry = _retry.decode(line)
+                return [Retrying(status=retry.error_status, error=retry.error or "unknown")]
+            case "assistant", _:
+                return _blocks(_assistant.decode(line))
+            case "result", _:
+                return [_finished(_result.decode(line))]
+            case "rate_limit_event", _:
+                return _limits(_rate_limit.decode(line))
+            case (("user" | "stream_event" | "system"), _):
+                return []
+        self.unknown += 1
+        return []
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What a run said of itself, collected: the last event of each kind that decides."""
+
+    finished: Finished | None = None
+    retrying: Retrying | None = None
+    limit: LimitReached | None = None
+
+    def take(self, event: Event) -> None:
+        """Remember *event* if it decides something."""
+        match event:
+            case Finished():
+                self.finished = event
+            case Retrying():
+                self.retrying = event
+            case LimitReached():
+                self.limit = event
+
+    def success(self, *, exit_status: int, complaint: str) -> Finished:
+        """Return the result if and only if the run was a success; else raise why it was not.
+
+        A run is a success when all of six things hold; exit status and `subtype` alone both lie:
+
+        1. this worker did not end it: a run that was killed never gets here;
+        2. a result event arrived;
+        3. its `is_error` is false;
+        4. its `subtype` is `success`;
+        5. the process ended by itself with status 0;
+        6. the text is not blank.
+
+        *complaint* is the end of the CLI's standard error.
+        """
+        finished = self.finished
+        if finished is None:
+            why = f"ended with status {exit_status} before it had a result{_because(complaint)}"
+            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
+        if finished.is_error or finished.subtype != "success":
+            why = f"reported {finished.subtype}{_because(finished.text or complaint)}"
+            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
+        if exit_status != 0:
+            why = f"ended with status {exit_status}{_because(complaint)}"
+            raise ClaudeFailed(f"the Claude CLI {why}")
+        if not finished.text.strip():
+            raise NoResult("Claude ended without writing anything; does the prompt ask for a text?")
+        return finished
+
+    def api_error(self) -> JobError | None:
+        """Return what the run's last API error means for the job, or None when nothing special."""
+        status = self.finished.status if self.finished else None
+        if status is None and self.retrying:
+            status = self.retrying.status
+        match status:
+            case 401 | 403:
+                return CredentialRefused(
+                    "the model's service refused this worker's credential;"
+                    " an operator must renew it"
+                )
+            case 429:
+                return RateLimited(
+                    "the model's rate limit is used up; the job waits until it is renewed",
+                    until=self.limit.resets_at if self.limit else None,
+                )
+            case 529:
+                return Overloaded("the model's service is overloaded; the job waits")
+        return None
+
+
+def _because(text: str) -> str:
+    """Return the end of *text* as the reason in a message, or nothing."""
+    return f": {text.strip()[-500:]}" if text.strip() else ""
+
+
+# What the lines hold. Every field but the kind is optional: versions differ.
+
+
+class _Head(msgspec.Struct):
+    type: str
+    subtype: str | None = None
+
+
+class _Init(msgspec.Struct):
+    model: str = "unknown"
+
+
+class _Retry(msgspec.Struct):
+    error_status: int | None = None
+    error: str | None = None
+
+
+class _LimitInfo(msgspec.Struct, rename="camel"):
+    status: str = ""
+    resets_at: float | None = None
+
+
+class _RateLimit(msgspec.Struct):
+    rate_limit_info: _LimitInfo = msgspec.field(default_factory=_LimitInfo)
+
+
+class _Block(msgspec.Struct):
+    type: str
+    name: str = ""
+    input: dict[str, Any] = {}
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] = []
+
+
+class _Assistant(msgspec.Struct):
+    message: _Message
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Result(msgspec.Struct):
+    subtype: str = ""
+    is_error: bool = True
+    result: str | None = None
+    api_error_status: int | None = None
+    num_turns: int | None = None
+    duration_ms: float | None = None
+    total_cost_usd: float | None = None
+    usage: _Tokens = msgspec.field(default_factory=_Tokens)
+    model_usage: dict[str, Any] = msgspec.field(name="modelUsage", default_factory=dict)
+
+
+_head = msgspec.json.Decoder(_Head)
+_init = msgspec.json.Decoder(_Init)
+_retry = msgspec.json.Decoder(_Retry)
+_rate_limit = msgspec.json.Decoder(_RateLimit)
+_assistant = msgspec.json.Decoder(_Assistant)
+_result = msgspec.json.Decoder(_Result)
+
+_SUBJECTS = ("file_path", "pattern", "path")  # of Read, of Glob and Grep, of the rest
+
+
+def _limits(line: _RateLimit) -> list[Event]:
+    info = line.rate_limit_info
+    return [LimitReached(resets_at=info.resets_at)] if info.status == "rejected" else []
+
+
+def _blocks(line: _Assistant) -> list[Event]:
+    events: list[Event] = []
+    for block in line.message.content:
+        if block.type == "tool_use":
+            subjects = (block.input.get(key) for key in _SUBJECTS)
+            subject = next((s for s in subjects if isinstance(s, str)), "")
+            events.append(ToolCall(name=block.name, subject=well_formed(subject)))
+        elif block.type == "text":
+            events.append(Wrote())
+    return events
+
+
+def _finished(line: _Result) -> Finished:
+    return Finished(
+        subtype=line.subtype,
+        is_error=line.is_error,
+        text=well_formed(line.result or ""),
+        status=line.api_error_status,
+        usage=Usage(
+            model=", ".join(sorted(line.model_usage)) or None,
+            cost_usd=line.total_cost_usd,
+            turns=line.num_turns,
+            duration_ms=None if line.duration_ms is None else round(line.duration_ms),
+            input_tokens=line.usage.input_tokens,
+            output_tokens=line.usage.output_tokens,
+            cache_read_tokens=line.usage.cache_read_input_tokens,
+            cache_creation_tokens=line.usage.cache_creation_input_tokens,
+        ),
+    )

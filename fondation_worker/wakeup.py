@@ -1,0 +1,178 @@
+"""Wakes the slots when there may be work: by push, by poll, or because a job's time has come.
+
+Push is the official `ConvexClient` in a child process (`wakeup_child.py`); without it there is
+only the poll, so nothing here can lose a job. The pulse, a row that Convex writes every minute,
+proves that push is alive.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from fondation_worker.clock import boottime
+
+logger = logging.getLogger(__name__)
+
+PULSE_LIMIT = 150.0  # seconds without a pulse after which push counts as down
+SAFETY_POLL = 300.0  # seconds between two polls while push is up
+JITTER = 0.05  # seconds: several workers that are woken at once do not ask at once
+EMPTY_WAIT = 0.05  # seconds at least between an empty claim and the next
+RESTART_WAIT = 5.0  # seconds before a child that ended is started anew
+REFUSED_WAIT = 60.0  # the same after it was refused
+
+CHILD = Path(__file__).with_name("wakeup_child.py")
+
+
+class Bell:
+    """Rings for every slot that is waiting, and for those that will look later."""
+
+    def __init__(self, poll_interval: float) -> None:
+        self._poll_interval = poll_interval
+        self._rung = asyncio.Condition()
+        self._count = 0
+        self._last_pulse = float("-inf")
+        self._missed = False  # a poll found work that push had not announced
+
+    @property
+    def push_is_up(self) -> bool:
+        """Whether push has proved itself lately."""
+        return not self._missed and boottime() - self._last_pulse < PULSE_LIMIT
+
+    @property
+    def count(self) -> int:
+        """How often it rang: read it before a claim, pass it to `wait` after an empty one."""
+        return self._count
+
+    async def ring(self) -> None:
+        """Wake every slot that waits."""
+        async with self._rung:
+            self._count += 1
+            self._rung.notify_all()
+
+    def pulse(self) -> None:
+        """Take note that push is alive."""
+        self._last_pulse = boottime()
+
+    async def announce(self) -> None:
+        """Take note that push announced work, and wake every slot."""
+        self._missed = False
+        await self.ring()
+
+    async def lost(self) -> None:
+        """Take note that push is down, and let every slot look once, and poll from then on."""
+        self._last_pulse = float("-inf")
+        await self.ring()
+
+    def missed(self) -> None:
+        """Take note that a poll found work that push had not announced."""
+        self._missed = True
+
+    async def wait(self, *, heard: int, next_in: float | None) -> str:
+        """Wait until there may be work again; return what woke: `push`, `due` or `poll`.
+
+        *heard* is `count` from before the empty claim, *next_in* the seconds until the next job's
+        time, as the claim answered them.
+        """
+        poll = self._poll_interval
+        if self.push_is_up:
+            poll = max(poll, SAFETY_POLL)
+        poll *= random.uniform(0.9, 1)  # noqa: S311 jitter, not a secret
+        limit = poll if next_in is None else min(poll, max(next_in, EMPTY_WAIT))
+        woken_by = "due" if next_in is not None and next_in <= poll else "poll"
+        async with self._rung:
+            try:
+                await asyncio.wait_for(self._rung.wait_for(lambda: self._count > heard), limit)
+            except TimeoutError:
+                return woken_by
+        await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311
+        return "push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """What to listen to."""
+
+    url: str
+    functions: str
+    key: str = field(repr=False)
+
+
+class _Event(msgspec.Struct):
+    """One line of the child."""
+
+    event: str
+    available: bool = False
+    reason: str = ""
+
+
+async def listen(subscription: Subscription, bell: Bell) -> None:
+    """Keep a child listening, for ever, and ring *bell* for what it hears."""
+    while True:
+        wait = RESTART_WAIT
+        async with _child(subscription) as lines:
+            async for line in _while_alive(lines, bell):
+                event = msgspec.json.decode(line, type=_Event)
+                if event.event == "pulse":
+                    bell.pulse()
+                elif event.event == "refused":
+                    logger.error("push: Convex refused the subscription: %s", event.reason)
+                    wait = REFUSED_WAIT
+                elif event.available:
+                    await bell.announce()
+        logger.warning("push is down; polling, and trying again in %g s", wait)
+        await bell.lost()
+        await asyncio.sleep(wait)
+
+
+async def _while_alive(lines: asyncio.StreamReader, bell: Bell) -> AsyncIterator[bytes]:
+    """Give the child's lines until it ends; tell *bell* when they stop coming."""
+    while True:
+        try:
+            line = await asyncio.wait_for(lines.readline(), PULSE_LIMIT)
+        except TimeoutError:
+            logger.warning("push is silent; polling until it is heard again")
+            await bell.lost()
+            continue
+        if not line:
+            return
+        yield line
+
+
+@contextlib.asynccontextmanager
+async def _child(subscription: Subscription) -> AsyncIterator[asyncio.StreamReader]:
+    """Run the listening child; give the lines it writes. It is killed on leaving."""
+    ours, theirs = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", str(CHILD), str(theirs)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(theirs)
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    pipe, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(ours, "rb")
+    )
+    orders = {"url": subscription.url, "key": subscription.key, "functions": subscription.functions}
+    try:
+        if process.stdin:
+            process.stdin.write(json.dumps(orders).encode() + b"\n")
+        yield lines
+    finally:
+        pipe.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
