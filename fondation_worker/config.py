@@ -90,9 +90,11 @@ def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         faults.append(f"{file}: cannot be read: {error}")
         return {}
-    for section in parser.sections():
-        if section != SECTION:  # noqa: PERF401 this reads better
-            faults.append(f"{file}: section [{section}] is unknown; settings stand in [{SECTION}]")
+    faults.extend(
+        f"{file}: section [{section}] is unknown; settings stand in [{SECTION}]"
+        for section in parser.sections()
+        if section != SECTION
+    )
     if not parser.has_section(SECTION):
         return {}
     known = set(_known_names())
@@ -148,8 +150,8 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
     lease, heartbeat = values.get("LEASE_TIME"), values.get("HEARTBEAT_INTERVAL")
     if lease and heartbeat and heartbeat > lease / 2:
         faults.append(
-            f"HEARTBEAT_INTERVAL: {heartbeat:g} s is more than half of LEASE_TIME ({lease:g} s): one"
-            f" lost renewal would lose the job; for example: {max(1, int(lease / 5))}s"
+            f"HEARTBEAT_INTERVAL: {heartbeat:g} s is more than half of LEASE_TIME ({lease:g} s):"
+            f" one lost renewal would lose the job; for example: {max(1, int(lease / 5))}s"
         )
     set_kinds = [kind for kind in CREDENTIAL_KINDS if kind in values]
     if len(set_kinds) > 1:

@@ -104,17 +104,18 @@ class Worker:
                 drainer = group.create_task(self._drain(patience))
                 await asyncio.wait(slots)
                 drainer.cancel()
-        except TimeoutError:  # the drain time is over
-            logger.warning("the drain time is over; running jobs were given back")
+        except TimeoutError:
+            logger.info("the drain time is over")
 
     async def _drain(self, patience: asyncio.Timeout) -> None:
         """Wait for the stop; then end idle slots at once, and busy ones after the drain time."""
         await self._stop.wait()
         now = asyncio.get_running_loop().time()
-        logger.info("stopping: %d jobs may go on for %g s", self.active, self._config.drain_time)
+        logger.info("stopping: %d jobs may run on for %g s", self.active, self._config.drain_time)
         for scope in self._idle:
             scope.reschedule(now)
-        patience.reschedule(now + self._config.drain_time)
+        if self.active:
+            patience.reschedule(now + self._config.drain_time)
 
     async def _slot(self) -> None:
         """Wait for work, claim, do one job; again and again."""

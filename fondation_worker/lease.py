@@ -72,7 +72,7 @@ class Lease:
 async def held(
     deadline: float, renew: Renew, *, interval: float, lease_time: float
 ) -> AsyncIterator[Lease]:
-    """Run the body while the lease that ends at *deadline* holds; renew it every *interval* seconds.
+    """Run the body while the lease that ends at *deadline* holds; renew it each *interval* seconds.
 
     The body starts after the first renewal succeeded. It is cancelled a tenth of the lease, at most
     5 s, before the lease ends, so that the run is dead when it does; then, and when Convex says so,

@@ -108,7 +108,7 @@ async def _analysis(job: Job, token: Token, lease: Lease, tools: Tools) -> Resul
             order,
             progress=lambda words: lease.report(status="analyzing", progress=words, step=2),
         )
-        logger.info("Claude ended after %.1f s: %s", boottime() - started, answer.usage)
+        logger.info("analysed in %.1f s: %s", boottime() - started, answer.usage.in_words())
     return Result(
         documents=documents_from(answer.text, fallback_title=job.repository),
         commit=checkout.commit,
@@ -124,7 +124,7 @@ async def _settle(
         if isinstance(outcome, Result):
             lease.report(status="gathering", progress="saving the result", step=3)
             await queue.hand_in(claimed.token, outcome)
-            logger.info("completed: %d documents", len(outcome.documents))
+            logger.info("completed: %s", outcome.message)
             return None
         status = await queue.fail(claimed.token, outcome, deadline=lease.deadline)
         logger.warning("failed (%s), now %s: %s", outcome.failure, status, outcome.message)

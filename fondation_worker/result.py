@@ -44,6 +44,17 @@ class Usage:
         }
         return {name: value for name, value in names.items() if value is not None}
 
+    def in_words(self) -> str:
+        """Return the figures that an operator looks for, for a log line."""
+        known = {
+            "model": self.model,
+            "turns": self.turns,
+            "dollars": None if self.cost_usd is None else f"{self.cost_usd:.4f}",
+            "tokens in": self.input_tokens,
+            "out": self.output_tokens,
+        }
+        return ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:

@@ -1,0 +1,1 @@
+"""What the developers of this project use beside the program itself."""

@@ -1,0 +1,120 @@
+"""Starts and stops the local Convex backend, for the demo and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NODE = Path(sys.executable).parent / "node"
+START_TIME = 60.0  # seconds; a start takes a few on a busy machine
+STOP_TIME = 5.0  # seconds
+READY = "localconvex ready "
+LOG_TAIL = 4000  # characters
+
+
+class BackendFailed(Exception):
+    """The local backend did not start; the text ends with what it last said."""
+
+
+class Backend:
+    """One local backend: a process, and the directory that its data outlives it in."""
+
+    def __init__(self, data: Path, *, options: list[str], environ: Mapping[str, str]) -> None:
+        self.url = ""
+        self.log = data / "backend.log"
+        self._command = [
+            os.fspath(NODE),
+            os.fspath(REPOSITORY / "localconvex" / "main.ts"),
+            *("--data", os.fspath(data), "--lifeline", *options),
+        ]
+        self._environ = {"PATH": os.environ.get("PATH", os.defpath), **environ}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, port: int) -> None:
+        """Start the process and wait until it is ready.
+
+        Raises `BackendFailed` when it ends before, or is not ready in time.
+        """
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *("--port", str(port)),
+                # Held open by this process: when this one ends, however it ends, so does the other.
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environ,
+            )
+        try:
+            async with asyncio.timeout(START_TIME):
+                line = (await self._stdout.readline()).decode()
+        except TimeoutError:
+            line = ""
+        if not line.startswith(READY):
+            await self.kill()
+            raise BackendFailed(f"the local backend did not start:\n{self._log_tail()}")
+        self.url = line.removeprefix(READY).strip()
+
+    async def stop(self) -> None:
+        """End the process in good order."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIME):
+                await self._process.wait()
+        finally:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def restart(self) -> None:
+        """Start again on the same port and the same data, after `stop` or `kill`."""
+        await self.stop()
+        await self.start(int(self.url.rpartition(":")[2]))
+
+    @property
+    def _stdout(self) -> asyncio.StreamReader:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _log_tail(self) -> str:
+        return self.log.read_text(errors="replace")[-LOG_TAIL:]
+
+
+@contextlib.asynccontextmanager
+async def local_backend(
+    data_dir: Path,
+    *,
+    port: int = 0,
+    faults: bool = False,
+    functions: Path = REPOSITORY / "convex",
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Backend]:
+    """Run a local backend on the data in *data_dir* until the block ends.
+
+    *environ* holds the environment variables of the deployment. Port 0 picks a free one.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    options = ["--functions", os.fspath(functions), *(["--faults"] if faults else [])]
+    backend = Backend(data_dir, options=options, environ=environ or {})
+    try:
+        await backend.start(port)
+        yield backend
+    finally:
+        await backend.stop()
