@@ -76,7 +76,8 @@ Event = Started | ToolCall | Wrote | Retrying | LimitReached | Finished
 class Transcript:
     """Turns the CLI's standard output, in chunks of any size, into events."""
 
-    def __init__(self) -> None:
+    def __init__(self, line_limit: int = LINE_LIMIT) -> None:
+        self._line_limit = line_limit
         self.unknown = 0  # lines of a kind that is not known
         self.broken = 0  # lines that are no JSON object, or too long
         self._parts: list[bytes] = []
@@ -103,7 +104,7 @@ class Transcript:
             return
         self._parts.append(part)
         self._held += len(part)
-        if self._held > LINE_LIMIT:
+        if self._held > self._line_limit:
             self._parts, self._held, self._dropping = [], 0, True
             self.broken += 1
 

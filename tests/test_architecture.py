@@ -1,0 +1,72 @@
+"""Imports point downward only: a module knows those above it in this list, never those below."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fondation_worker"
+
+# Lowest layer first; the text on the right says what a line of modules has in common.
+ORDER = (
+    *("__init__", "errors", "clock"),  # no imports of ours
+    *("settings", "config", "job", "result", "transcript", "verdict", "redact"),  # pure
+    *("logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
+    *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
+    *("queue", "lease"),  # steps
+    *("pipeline", "daemon"),  # flow
+    *("cli.main", "cli", "__main__"),
+)
+
+# Each library of an outside system is known to one module.
+OWNERS = {
+    "aiohttp": {"convex", "web.health"},
+    "convex": {"convex", "wakeup_child"},
+    "git": {"clone"},
+    "click": {"cli.main"},
+    "msgspec": {"job", "transcript", "wakeup"},
+}
+
+SOURCES = {
+    path.relative_to(PACKAGE)
+    .with_suffix("")
+    .as_posix()
+    .replace("/", ".")
+    .removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the full names of everything that the module at *path* imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_its_place() -> None:
+    """A new module must be put into the list, and one that went must leave it."""
+    assert set(SOURCES) - {"__main__"} == set(ORDER) - {"__main__"}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_point_downward(module: str) -> None:
+    """Whoever reads a module needs to know only those before it."""
+    ours = {name.removeprefix("fondation_worker.") for name in imported(SOURCES[module])}
+    lower = set(ORDER[: ORDER.index(module)])
+    assert ours & set(ORDER) <= lower
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_known_to_its_own_modules_only(library: str) -> None:
+    """Then it can be replaced, and its exceptions cross no border."""
+    users = {
+        module
+        for module, path in SOURCES.items()
+        if any(name == library or name.startswith(f"{library}.") for name in imported(path))
+    }
+    assert users == OWNERS[library]

@@ -1,0 +1,175 @@
+"""Settings: what is read, which source rules, and that every fault is told at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from fondation_worker.config import load, secrets_of
+from fondation_worker.errors import BadSettings
+from fondation_worker.settings import SETTINGS, duration
+
+ENOUGH = {
+    "CONVEX_URL": "https://happy-otter-123.convex.cloud",
+    "WORKER_KEY": "a-key-of-this-worker",
+    "ANTHROPIC_API_KEY": "placeholder-credential",
+}
+
+
+def faults_of(environ: dict[str, str], file: Path | None = None) -> list[str]:
+    """Return what is wrong with settings that must be refused."""
+    with pytest.raises(BadSettings) as refused:
+        load(environ, file=file)
+    return refused.value.faults
+
+
+def test_defaults_are_those_that_users_know() -> None:
+    """They carry over from the Node worker; changing one breaks somebody's deployment."""
+    config = load(ENOUGH | {"HOME": "/home/somebody"})
+    assert (config.poll_interval, config.lease_time, config.heartbeat_interval) == (5, 300, 60)
+    assert (config.max_concurrent_jobs, config.job_timeout, config.drain_time) == (1, 3600, 30)
+    assert config.temp_dir == Path("/tmp/fondation")  # noqa: S108
+    assert config.state_dir == Path("/home/somebody/.local/state/fondation-worker")
+    assert config.health_address == ("127.0.0.1", 8080)
+    assert not config.allow_local_repositories
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5000", 5), ("5s", 5), ("1.5 s", 1.5), ("5min", 300), ("250ms", 0.25), ("2H", 7200)],
+)
+def test_a_duration_is_milliseconds_or_has_a_unit(text: str, seconds: float) -> None:
+    """A bare number is what the Node worker's users write."""
+    assert duration(text) == pytest.approx(seconds)
+
+
+@given(st.text())
+def test_no_text_is_taken_for_a_duration_by_accident(text: str) -> None:
+    """Whatever is written, it is either a positive time or a fault: never zero, never endless."""
+    try:
+        seconds = duration(text)
+    except ValueError:
+        return
+    assert 0 < seconds <= 7 * 86400
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """One restart must be enough to mend them all; each names setting, value and example."""
+    faults = faults_of(
+        {
+            "CONVEX_URL": "not a url",
+            "POLL_INTERVAL": "soon",
+            "MAX_CONCURRENT_JOBS": "many",
+            "LOG_FORMAT": "xml",
+            "TEMP_DIR": "relative",
+            "HEALTH_ADDRESS": "8080",
+        }
+    )
+    text = "\n".join(faults)
+    for name, value in (
+        ("CONVEX_URL", "not a url"),
+        ("POLL_INTERVAL", "soon"),
+        ("MAX_CONCURRENT_JOBS", "many"),
+        ("LOG_FORMAT", "xml"),
+        ("TEMP_DIR", "relative"),
+        ("HEALTH_ADDRESS", "8080"),
+    ):
+        fault = next(fault for fault in faults if fault.startswith(name))
+        assert value in fault
+        assert "for example: " in fault
+    assert "WORKER_KEY or WORKER_KEY_FILE is not set" in text
+    assert "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN" in text
+    assert len(faults) == 8
+
+
+@pytest.mark.parametrize("heartbeat", ["150001", "5min", "1h"])
+def test_a_heartbeat_above_half_the_lease_is_a_fault(heartbeat: str) -> None:
+    """One lost renewal must not lose the job."""
+    (fault,) = faults_of(ENOUGH | {"HEARTBEAT_INTERVAL": heartbeat})
+    assert "HEARTBEAT_INTERVAL" in fault
+    assert "LEASE_TIME" in fault
+
+
+def test_half_the_lease_is_allowed() -> None:
+    """The bound itself is not a fault."""
+    assert load(ENOUGH | {"HEARTBEAT_INTERVAL": "150s"}).heartbeat_interval == 150
+
+
+def test_flags_rule_over_the_environment_and_it_over_the_file(tmp_path: Path) -> None:
+    """A later source rules; what it does not name stays."""
+    file = tmp_path / "worker.conf"
+    file.write_text("[worker]\npoll_interval = 1s\nworker_id = from-file\nlog_format = json\n")
+    environ = ENOUGH | {"POLL_INTERVAL": "2s", "WORKER_ID": "from-environment"}
+    config = load(environ, flags={"WORKER_ID": "from-flag"}, file=file)
+    assert (config.worker_id, config.poll_interval, config.log_format) == ("from-flag", 2, "json")
+
+
+def test_a_file_may_refer_to_its_own_values(tmp_path: Path) -> None:
+    """ExtendedInterpolation: ${name} is another value, $$ a dollar."""
+    file = tmp_path / "worker.conf"
+    file.write_text("[worker]\nstate_dir = /srv/one\ntemp_dir = ${state_dir}/$$work\n")
+    assert load(ENOUGH, file=file).temp_dir == Path("/srv/one/$work")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[worker]\npoll_intervall = 5s\n", "poll_intervall is not a setting"),
+        ("[workers]\npoll_interval = 5s\n", "[workers] is unknown"),
+        ("[worker]\nworker_id = a$b\n", "a $ is written $$"),
+        ("poll_interval = 5s\n", "cannot be read"),
+        ("[worker]\npoll_interval = 5s\npoll_interval = 6s\n", "cannot be read"),
+    ],
+)
+def test_a_faulty_file_is_told_in_words(tmp_path: Path, text: str, said: str) -> None:
+    """A typing mistake must not be passed over."""
+    file = tmp_path / "worker.conf"
+    file.write_text(text)
+    assert any(said in fault and str(file) in fault for fault in faults_of(ENOUGH, file))
+
+
+def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
+    """The way for systemd credentials and container secrets; a last line break is no part."""
+    file = tmp_path / "key"
+    file.write_text("key-from-a-file\n")
+    environ = {name: value for name, value in ENOUGH.items() if name != "WORKER_KEY"}
+    config = load(environ | {"WORKER_KEY_FILE": str(file)})
+    assert config.worker_key == "key-from-a-file"
+
+
+def test_a_secret_given_twice_or_not_readable_is_a_fault(tmp_path: Path) -> None:
+    """Which of two would rule is a guess; a file that is not there is named."""
+    missing = str(tmp_path / "missing")
+    (twice, unread) = faults_of(ENOUGH | {"WORKER_KEY_FILE": missing})
+    assert "both set" in twice
+    assert missing in unread
+
+
+def test_two_credentials_are_a_fault() -> None:
+    """The CLI would choose one by rules of its own."""
+    (fault,) = faults_of(ENOUGH | {"CLAUDE_CODE_OAUTH_TOKEN": "another-credential"})
+    assert "both set" in fault
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.secret], ids=lambda s: s.name)
+def test_a_faulty_secret_is_not_shown(setting: object) -> None:
+    """Faults are logged: the value of a secret must not be in them."""
+    name = getattr(setting, "name", "")
+    faults = faults_of(ENOUGH | {name: "se cret"})
+    assert any(name in fault for fault in faults)
+    assert "se cret" not in "\n".join(faults)
+
+
+def test_a_configuration_does_not_show_its_secrets() -> None:
+    """It may end up in a traceback."""
+    config = load(ENOUGH)
+    assert set(secrets_of(config)) == {"a-key-of-this-worker", "placeholder-credential"}
+    assert not any(secret in repr(config) for secret in secrets_of(config))
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
+def test_each_default_is_valid(setting: object) -> None:
+    """A default is written as a user would write it, so it goes through the same reader."""
+    default, parse = getattr(setting, "default", None), getattr(setting, "parse", None)
+    if default is not None and parse is not None:
+        parse(default)
