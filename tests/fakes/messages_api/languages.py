@@ -35,7 +35,7 @@ LANGUAGES = (
         "rust",
         ".rs",
         r"\s*(?:pub(?:\([^)]*\))? )?(?:async |unsafe |const |extern \"C\" )*"
-        r"(?:fn (\w+)\s*[<(]|(?:struct|enum|trait|union) (\w+)\s*[<({;:]|macro_rules! (\w+))",
+        r"(?:fn (\w+)\s*[<(]|(?:struct|enum|trait|union) (\w+)\s*(?:[<({;:]|$)|macro_rules! (\w+))",
     ),
     Language(
         "c",

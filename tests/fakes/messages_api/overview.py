@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import PurePosixPath
 
 from tests.fakes.messages_api.languages import defined_names, language_of
@@ -22,8 +23,10 @@ CLOSING = """\
 Written by a script, without a model: every number, name and quotation above comes from what the
 CLI's tools returned."""
 
-DECORATION = re.compile(r"[#<>|=*\-_~^`+:!\[.]")
-"""What a line starts with when it is a heading, a badge, a rule or a list, and no paragraph."""
+NO_PROSE = re.compile(r"[#<>|!:\s]|\[!|[*+-] |\.\. |[=*_~^`-]{2,}[^ *_]*$")
+"""How a block starts that is no paragraph: badges, HTML, a list, a table, code, a rule."""
+
+UNDERLINE = re.compile(r"[=~-]{3,}\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,7 @@ class Findings:
 
 def overview(findings: Findings) -> str:
     """Return the overview as Markdown, with a title."""
-    parts = [
-        *_introduction(findings),
-        *_layout(findings),
-        *_largest(findings),
-        CLOSING,
-    ]
+    parts = [*_introduction(findings), *_layout(findings), *_largest(findings), CLOSING]
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,24 +139,35 @@ def _described(excerpt: Excerpt, lines: int) -> Iterator[str]:
 
 def _heading(lines: Sequence[str]) -> str | None:
     """Return the first heading, `# like this` or underlined."""
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if marked := re.fullmatch(r"#\s+(.+?)[\s#]*", line):
+    for block in _blocks(lines):
+        if marked := re.fullmatch(r"#\s+(.+?)[\s#]*", block[0]):
             return marked[1]
-        if line.strip() and re.fullmatch(r"={3,}\s*", below):
-            return line.strip()
+        for line, below in pairwise(block[:3]):
+            if below.startswith("===") and not UNDERLINE.fullmatch(line):
+                return line.strip()
     return None
 
 
 def _first_paragraph(lines: Sequence[str]) -> list[str]:
     """Return the lines of the first paragraph of prose, as they stand."""
-    paragraph: list[str] = []
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        starts = not DECORATION.match(line) and not re.match(r"[=\-~]{3,}", below)
-        if line.strip() and (paragraph or starts):
-            paragraph.append(line)
-        elif paragraph:
-            break
-    return paragraph
+    for block in _blocks(lines):
+        prose = _without_heading(block)
+        if prose and not NO_PROSE.match(prose[0]):
+            return prose
+    return []
+
+
+def _blocks(lines: Sequence[str]) -> list[list[str]]:
+    """Return what stands between empty lines."""
+    return [
+        list(group) for filled, group in groupby(lines, lambda line: bool(line.strip())) if filled
+    ]
+
+
+def _without_heading(block: list[str]) -> list[str]:
+    if block[0].startswith("#"):
+        return block[1:]
+    return block[2:] if len(block) > 1 and UNDERLINE.fullmatch(block[1]) else block
 
 
 def _quoted(lines: Sequence[str], language: str) -> str:
