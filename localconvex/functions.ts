@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { type BuildOptions, build, type Plugin } from "esbuild";
+import { type BuildOptions, build, type Plugin, stop as stopBuilder } from "esbuild";
 
 export type Kind = "query" | "mutation" | "action";
 export type Module = Record<string, unknown>;
@@ -25,6 +25,7 @@ export async function loadModules(source: string, target: string): Promise<Modul
   if (files.length === 0) throw new Error(`no functions in ${source}`);
   fs.rmSync(target, { recursive: true, force: true });
   await build({ ...BUILD, entryPoints: files, outbase: source, outdir: target });
+  await stopBuilder();
   const modules = new Map<string, Module>();
   for (const file of files) {
     const name = path.relative(source, file).replace(/\.[jt]sx?$/, "");

@@ -90,6 +90,6 @@ export const addTwo = action({
   },
 });
 
-export const clock = query({ args: {}, handler: async () => [Date.now(), new Date().getTime()] });
+export const clock = query({ args: {}, handler: async () => [Date.now(), Number(new Date())] });
 
 export const environment = query({ args: {}, handler: async () => process.env.GREETING ?? null });
