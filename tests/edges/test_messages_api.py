@@ -370,15 +370,32 @@ async def test_the_overview_without_readme_or_sources(repository: Path) -> None:
 async def test_the_overview_of_many_files(repository: Path) -> None:
     """A list too long for one result is read in pages, and every file is counted."""
     directory = repository / "a_directory_with_a_rather_long_name"
-    directory.mkdir()
-    for number in range(700):
-        (directory / f"a_file_with_a_long_name_{number}.py").write_text("x = 1\n" * number)
+    fill(directory, 700)
+    fill(repository / "empty", 150, most=0)
     async with scripted_api(Explore()) as api:
         result = await run(api, repository)
-    assert f"700 files, 699 of them with text, {sum(range(700)):,} lines." in result.text
+    assert f"850 files, 700 of them with text, {sum(range(701)):,} lines." in result.text
     assert f"- `{directory.name}/`: 700 files (700 `.py`)" in result.text
-    assert f"### `{directory.name}/a_file_with_a_long_name_699.py`, 699 lines" in result.text
+    assert "files without text, which the tools counted but did not name" in result.text
+    assert f"### `{directory.name}/a_file_with_a_long_name_700.py`, 700 lines" in result.text
     assert [request.turn for request in api.asked()] == [0, 1, 2, 3]
+
+
+async def test_the_overview_of_too_many_files(repository: Path) -> None:
+    """It says that it is not about all of them."""
+    fill(repository / "a_directory_with_a_rather_long_name", 5100, most=1)
+    async with scripted_api(Explore()) as api:
+        result = await run(api, repository)
+    assert "has no README" not in result.text
+    assert "At least 5,100 files. This page is about 5," in result.text
+
+
+def fill(directory: Path, files: int, *, most: int = 10_000) -> None:
+    """Write so many files, the first with one line, the second with two, up to the most."""
+    directory.mkdir()
+    for number in range(1, files + 1):
+        path = directory / f"a_file_with_a_long_name_{number}.py"
+        path.write_text("x = 1\n" * min(number, most))
 
 
 async def test_nothing_is_left_behind(repository: Path) -> None:
@@ -524,7 +541,9 @@ def test_names_that_sources_define(path: str, lines: list[str], names: list[str]
 def test_what_a_readme_begins_with(readme: str, beginning: str) -> None:
     """The first heading is the title, the first paragraph is quoted, nothing else is."""
     excerpt = Excerpt(path="README", lines=readme.split("\n"))
-    found = Findings(total=1, named=["README"], lines={"README": 9}, readme=excerpt, largest=[])
+    found = Findings(
+        total=1, named=["README"], lines={"README": 9}, complete=True, readme=excerpt, largest=[]
+    )
     assert overview(found).startswith(beginning)
 
 

@@ -51,6 +51,7 @@ def explore(conversation: Conversation) -> Turn:
                 total=total,
                 named=sorted({*named, *lines}),
                 lines=lines,
+                complete=not saved or total <= MOST_PAGES * listing.LINES_OF_A_PAGE,
                 readme=_excerpt(readme, files) if readme else None,
                 largest=[_excerpt(path, files) for path in largest],
             )

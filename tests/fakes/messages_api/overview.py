@@ -47,6 +47,8 @@ class Findings:
     """Those whose names are known."""
     lines: Mapping[str, int]
     """The number of lines of those that hold text."""
+    complete: bool
+    """Whether every file that holds text is among them."""
     readme: Excerpt | None
     largest: Sequence[Excerpt]
 
@@ -64,7 +66,7 @@ def _introduction(findings: Findings) -> Iterator[str]:
     if findings.readme and paragraph:
         yield "\n".join(f"> {line}" for line in paragraph)
         yield f"That is how {_code(findings.readme.path)} begins."
-    elif not findings.readme and 0 < findings.total <= len(findings.named):
+    elif not findings.readme and findings.complete and findings.total:
         yield "The repository has no README at its top."
     yield _size(findings)
 
@@ -74,11 +76,11 @@ def _size(findings: Findings) -> str:
         return "The repository holds no files."
     lines = _number(sum(findings.lines.values()), "line")
     counted = f"{len(findings.lines):,} of them with text, {lines}"
-    if len(findings.named) >= findings.total:
+    if findings.complete:
         return f"{_number(findings.total, 'file')}, {counted}."
     return (
-        f"At least {findings.total:,} files. The tools named {len(findings.named):,}, {counted};"
-        " the rest of this page is about those."
+        f"At least {findings.total:,} files. This page is about {len(findings.named):,}, {counted}:"
+        " the list was longer than what was read of it."
     )
 
 
@@ -92,7 +94,10 @@ def _layout(findings: Findings) -> Iterator[str]:
     shown = sorted(directories)[:DIRECTORIES]
     rows = [f"- {_code(name)}: {_kinds(directories[name])}" for name in shown]
     if len(directories) > len(shown):
-        rows.append(f"- and {len(directories) - len(shown):,} more")
+        rows.append(f"- and {len(directories) - len(shown):,} directories more")
+    if findings.complete and len(findings.named) < findings.total:
+        unnamed = _number(findings.total - len(findings.named), "file")
+        rows.append(f"- {unnamed} without text, which the tools counted but did not name")
     yield "\n".join(rows)
 
 
