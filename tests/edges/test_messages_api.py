@@ -358,10 +358,12 @@ async def test_the_overview_without_readme_or_sources(repository: Path) -> None:
     (repository / "list.txt").write_text("one\n```\n# no heading\n````\n" + "long " * 100 + "\n")
     (repository / "empty").touch()
     (repository / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
+    (repository / "docs").mkdir()
+    (repository / "docs" / "README").write_text("not at the top\n")
     async with scripted_api(Explore()) as api:
         result = await run(api, repository)
     assert "The repository has no README at its top." in result.text
-    assert "3 files, 1 of them with text, 5 lines." in result.text
+    assert "4 files, 2 of them with text, 6 lines." in result.text
     assert "## The largest texts\n\n### `list.txt`, 5 lines" in result.text
     quoted = "one\n```\n# no heading\n````\n" + ("long " * 100)[:120] + "…"
     assert f"\n`````\n{quoted}\n`````\n" in result.text

@@ -7,7 +7,6 @@ from what the tools returned so far; it remembers nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 
 from tests.fakes.messages_api import listing
 from tests.fakes.messages_api.conversation import Conversation, Result
@@ -36,34 +35,33 @@ def explore(conversation: Conversation) -> Turn:
     listed, counted, *read = conversation.results
     named, total = listing.files_named(listed.text)
     saved = listing.saved_elsewhere(counted.text)
-    counts = [result for result in read if result.input["file_path"] == saved]
-    if saved and not counts:
+    pages = [result for result in read if result.input["file_path"] == saved]
+    if saved and not pages:
         return Turn(text="The list is long; I read it in pages.", calls=_pages(saved, total))
-    lines = listing.lines_counted(_lines(counts) if saved else counted.text.splitlines())
-    files = {result.input["file_path"]: result for result in read[len(counts) :]}
-    readme, largest = _readme(lines), _largest(lines)
-    wanted = [readme, *largest] if readme else largest
-    if wanted and not files:
-        return Turn(text="I read what should tell most.", calls=tuple(map(_read, wanted)))
-    return Turn(
-        text=overview(
-            Findings(
-                total=total,
-                named=sorted({*named, *lines}),
-                lines=lines,
-                complete=not saved or total <= MOST_PAGES * listing.LINES_OF_A_PAGE,
-                readme=_excerpt(readme, files) if readme else None,
-                largest=[_excerpt(path, files) for path in largest],
-            )
-        )
+    counts = _lines(pages) if saved else counted.text.splitlines()
+    lines = listing.lines_counted(counts)
+    readme = _readme(lines)
+    largest = _largest({path: lines[path] for path in lines if path not in readme})
+    files = read[len(pages) :]
+    if lines and not files:
+        return Turn(text="I read what should tell most.", calls=_reads([*readme, *largest]))
+    excerpts = list(map(_excerpt, files))
+    findings = Findings(
+        total=total,
+        named=sorted({*named, *lines}),
+        lines=lines,
+        complete=listing.files_counted(counts) == len(lines),
+        readme=excerpts[0] if readme else None,
+        largest=excerpts[len(readme) :],
     )
+    return Turn(text=overview(findings))
 
 
-def _pages(path: str, lines: int) -> tuple[Call, ...]:
+def _pages(path: str, files: int) -> tuple[Call, ...]:
     limit = listing.LINES_OF_A_PAGE
     return tuple(
         Call(tool="Read", input={"file_path": path, "offset": first, "limit": limit})
-        for first in list(listing.pages(lines))[:MOST_PAGES]
+        for first in list(listing.pages(files))[:MOST_PAGES]
     )
 
 
@@ -71,23 +69,24 @@ def _lines(results: Sequence[Result]) -> list[str]:
     return [line for result in results for line in listing.lines_read(result.text)]
 
 
-def _read(path: str) -> Call:
-    return Call(tool="Read", input={"file_path": path, "limit": LINES_OF_A_FILE})
+def _reads(paths: Sequence[str]) -> tuple[Call, ...]:
+    return tuple(
+        Call(tool="Read", input={"file_path": path, "limit": LINES_OF_A_FILE}) for path in paths
+    )
 
 
-def _readme(lines: Mapping[str, int]) -> str | None:
-    """Return the README at the top of the repository, the shortest name first, or None."""
+def _readme(lines: Mapping[str, int]) -> list[str]:
+    """Return the README at the top of the repository, if there is one."""
     names = [path for path in lines if path.lower().startswith("readme") and "/" not in path]
-    return min(names, key=lambda path: (len(path), path), default=None)
+    return sorted(names, key=lambda path: (len(path), path))[:1]
 
 
 def _largest(lines: Mapping[str, int]) -> list[str]:
     """Return the sources with most lines; where there are none, the texts."""
     sources = [path for path in lines if language_of(path)]
-    texts = [path for path in lines if not PurePosixPath(path).name.lower().startswith("readme")]
-    return sorted(sources or texts, key=lambda path: (-lines[path], path))[:LARGEST]
+    return sorted(sources or lines, key=lambda path: (-lines[path], path))[:LARGEST]
 
 
-def _excerpt(path: str, files: Mapping[str, Result]) -> Excerpt:
-    result = files[path]
-    return Excerpt(path=path, lines=[] if result.failed else listing.lines_read(result.text))
+def _excerpt(read: Result) -> Excerpt:
+    lines = [] if read.failed else listing.lines_read(read.text)
+    return Excerpt(path=read.input["file_path"], lines=lines)

@@ -30,15 +30,22 @@ def lines_counted(lines: Iterable[str]) -> dict[str, int]:
     return {count[1]: int(count[2]) for count in counts if count}
 
 
+def files_counted(lines: Iterable[str]) -> int:
+    """Return in how many files Grep found something, as the last line of its result says."""
+    found = (re.match(r"Found \d+ total .* across (\d+) files?\.", line) for line in lines)
+    return next((int(match[1]) for match in found if match), 0)
+
+
 def saved_elsewhere(result: str) -> str | None:
     """Return the file in which the CLI put a result that was too long for the model, or None."""
     saved = re.match(r"<persisted-output>\n.*Full output saved to: (.+)\n", result)
     return saved[1] if saved else None
 
 
-def pages(lines: int) -> Iterator[int]:
-    """Yield the first line of each page of a file that has this many lines."""
-    yield from range(1, lines + 1, LINES_OF_A_PAGE)
+def pages(files: int) -> Iterator[int]:
+    """Yield the first line of each page of a result of Grep that names this many files."""
+    end = 2  # an empty line, and one that sums up
+    yield from range(1, files + end + 1, LINES_OF_A_PAGE)
 
 
 def lines_read(result: str) -> list[str]:
