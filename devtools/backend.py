@@ -103,6 +103,7 @@ async def local_backend(
     port: int = 0,
     faults: bool = False,
     functions: Path = REPOSITORY / "convex",
+    admin_key_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Backend]:
     """Run a local backend on the data in *data_dir* until the block ends.
@@ -110,7 +111,11 @@ async def local_backend(
     *environ* holds the environment variables of the deployment. Port 0 picks a free one.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    options = ["--functions", os.fspath(functions), *(["--faults"] if faults else [])]
+    options = ["--functions", os.fspath(functions)]
+    if faults:
+        options.append("--faults")
+    if admin_key_file is not None:
+        options += ["--admin-key-file", os.fspath(admin_key_file)]
     backend = Backend(data_dir, options=options, environ=environ or {})
     try:
         await backend.start(port)

@@ -18,6 +18,15 @@ export const count = query({
   handler: async (ctx) => (await ctx.db.query("notes").collect()).length,
 });
 
+/** The same, telling when it runs. */
+export const watched = query({
+  args: {},
+  handler: async (ctx) => {
+    console.log("running");
+    return (await ctx.db.query("notes").collect()).length;
+  },
+});
+
 /** Every sort of value there and back. */
 export const echo = query({ args: { value: v.any() }, handler: async (_, { value }) => value });
 
