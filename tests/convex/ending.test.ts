@@ -143,6 +143,7 @@ describe("the same call again", () => {
     await convex.work("release", next);
     expect(await convex.work("release", next)).toMatchObject({ status: "pending" });
     expect(await convex.job(token.jobId)).toMatchObject({ attempts: 1, attempt: 2 });
+    expect((await convex.row(token.jobId)).leaseToken).toBeUndefined();
   });
 });
 

@@ -177,15 +177,22 @@ describe("a cancellation by it", () => {
   });
 
   test("stands when the lease ends, and refuses what comes later", async () => {
-    for (const fields of [{ status: "failed" as const }, { cancelRequested: true }]) {
+    const examples: [Partial<Doc<"jobs">>, string][] = [
+      [{ status: "failed" }, "failed"],
+      [{ cancelRequested: true }, "canceled"],
+      [{ status: "pending", runAt: NOW + DAY }, "pending"],
+    ];
+    for (const [fields, becomes] of examples) {
       const token = await running();
       await patch(token.jobId, fields);
       await convex.pass(5 * MINUTE);
       const row = await convex.row(token.jobId);
-      expect(row.status).toBe(fields.status ?? "canceled");
+      expect(row.status).toBe(becomes);
       const { expiresAt, leaseUntil, lockedBy } = row;
       expect({ expiresAt, leaseUntil, lockedBy }).toEqual({});
       expect(await refusal(convex.work("heartbeat", { ...token, beat: 2 }))).toEqual(canceled);
+      const complete = { ...token, digests: ["0".repeat(64)], message: "m" };
+      expect(await refusal(convex.work("complete", complete))).toEqual(canceled);
     }
   });
 

@@ -267,6 +267,9 @@ describe("a repository", () => {
     await convex.settle();
   }
 
+  const filesLeft = async () =>
+    await convex.inside(async (ctx) => (await ctx.db.system.query("_storage").collect()).length);
+
   test("points to the latest created job that completed", async () => {
     const repositoryId = await repository();
     const [older, newer] = [
@@ -298,10 +301,23 @@ describe("a repository", () => {
     expect(await convex.docs(older.jobId)).toHaveLength(1);
     expect(await convex.docs(elsewhere.jobId)).toHaveLength(2);
     expect(await convex.docs(newer.jobId)).toHaveLength(4);
-    const files = await convex.inside(
-      async (ctx) => await ctx.db.system.query("_storage").collect(),
-    );
-    expect(files).toHaveLength(2);
+    expect(await filesLeft()).toBe(2);
+  });
+
+  test("may hold large documents of the application", async () => {
+    const repositoryId = await repository();
+    const older = await running({ repositoryId, cloneUrl: undefined });
+    for (let i = 0; i < 20; i += 1) {
+      await convex.inside(async (ctx) => {
+        const document = { jobId: older.jobId as Id<"jobs">, repositoryId, slug: "s", title: "t" };
+        const fields = { kind: "toc" as const, chapterIndex: 0, createdAt: NOW };
+        await ctx.db.insert("docs", { ...document, ...fields, content: "x".repeat(900 * KIB) });
+      });
+    }
+    await finish(older);
+    const newer = await running({ repositoryId, cloneUrl: undefined });
+    await finish(newer);
+    expect(await filesLeft()).toBe(1);
   });
 
   test("that was deleted meanwhile does not cost the result", async () => {

@@ -111,13 +111,28 @@ describe("a lease that nobody renews", () => {
       await convex.pass(MINUTE);
       await convex.work("heartbeat", { ...token, beat });
     }
-    const pending = await convex.inside(async (ctx) => {
-      const scheduled = await ctx.db.system.query("_scheduled_functions").collect();
-      return scheduled.filter(({ state }) => state.kind === "pending").length;
-    });
-    expect(pending).toBe(1);
+    expect(await scheduledCalls()).toBe(1);
     await convex.pass(5 * MINUTE);
     expect((await convex.job(token.jobId)).status).toBe("pending");
+  });
+
+  test("is not looked at again for a job that was claimed anew", async () => {
+    const token = await running();
+    await convex.work("release", token);
+    const { token: next } = await convex.claim();
+    await convex.work("heartbeat", { ...next, beat: 1 });
+    await convex.pass(MINUTE);
+    expect(await scheduledCalls()).toBe(1);
+  });
+
+  test("is nothing to a job that settled before", async () => {
+    const completed = await running();
+    await complete(completed);
+    const failed = await running();
+    await convex.work("fail", { ...failed, class: "timeout", message: "slow" });
+    const rows = [await convex.row(completed.jobId), await convex.row(failed.jobId)];
+    await convex.pass(HOUR);
+    expect([await convex.row(completed.jobId), await convex.row(failed.jobId)]).toEqual(rows);
   });
 
   test("spends nothing before the first heartbeat", async () => {
@@ -159,6 +174,13 @@ describe("a lease that nobody renews", () => {
     expect((await convex.job(token.jobId)).status).toBe("claimed");
   });
 });
+
+async function scheduledCalls(): Promise<number> {
+  return await convex.inside(async (ctx) => {
+    const scheduled = await ctx.db.system.query("_scheduled_functions").collect();
+    return scheduled.filter(({ state }) => state.kind === "pending").length;
+  });
+}
 
 describe("an outage", () => {
   /** A job whose lease ended while nothing ran for an hour. */
