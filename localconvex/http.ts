@@ -11,7 +11,7 @@ import type { Gate } from "./identity.ts";
 import { describe, event } from "./journal.ts";
 import { asRefusal, CONFLICT, Refusal } from "./refusal.ts";
 import { newRun, type Run } from "./run.ts";
-import type { Storage } from "./storage.ts";
+import { MAX_FILE_BYTES, type Storage } from "./storage.ts";
 import { exported, type Format, isFormat, toJson } from "./wire.ts";
 
 const MAX_BODY_BYTES = 20 << 20;
@@ -19,6 +19,7 @@ const MAX_BODY_BYTES = 20 << 20;
 // a connection that the server is closing is lost.
 const KEEP_ALIVE_MS = 120_000;
 const NAME = "localconvex";
+const TOO_LARGE = new Refusal(413, "RequestTooLarge", "The body of the request is too large.");
 
 type Request = http.IncomingMessage;
 type Response = http.ServerResponse;
@@ -122,6 +123,7 @@ function replyJson(reply: Reply, format: Format): string {
 }
 
 async function upload({ storage }: Parts, url: URL, request: Request, response: Response) {
+  checkLength(request, MAX_FILE_BYTES);
   storage.checkToken(url.searchParams.get("token") ?? "");
   const { digest, "content-type": contentType = null } = request.headers;
   const sha256 = typeof digest === "string" ? /^sha-256=(.+)$/.exec(digest)?.[1] : undefined;
@@ -164,14 +166,19 @@ async function readJson(request: Request): Promise<unknown> {
   }
 }
 
+/** Refuse a body that announces more than *limit* bytes, before any of it is read. */
+function checkLength(request: Request, limit: number): void {
+  if (Number(request.headers["content-length"] ?? 0) > limit) throw TOO_LARGE;
+}
+
 async function readBody(request: Request): Promise<Buffer> {
+  checkLength(request, MAX_BODY_BYTES);
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // Leaving the loop must not end the connection: the refusal is still to be sent on it.
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) {
-      throw new Refusal(413, "RequestTooLarge", "Requests of more than 20 MiB are not read.");
-    }
+    if (size > MAX_BODY_BYTES) throw TOO_LARGE;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -183,7 +190,7 @@ function sendJson(response: Response, status: number, json: string): void {
 }
 
 function refuse(request: Request, response: Response, { status, code, message }: Refusal): void {
-  if (response.headersSent || request.destroyed) {
+  if (response.headersSent || request.socket.destroyed) {
     request.socket.destroy();
     return;
   }

@@ -10,7 +10,7 @@ import { tableOf } from "./reads.ts";
 import { Refusal } from "./refusal.ts";
 
 const UPLOAD_URL_VALID_MS = 3600 * 1000;
-const MAX_FILE_BYTES = 256 << 20;
+export const MAX_FILE_BYTES = 256 << 20;
 
 /** A file as the table `_storage` describes it. */
 export interface StoredFile {

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,7 +79,7 @@ async def send(
     backend: Backend, method: str, path: str, body: Any = None, **options: Any
 ) -> tuple[int, Any, dict[str, str]]:
     """Send one request; return status, body (parsed when it is JSON) and headers."""
-    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    data = None if body is None else io.BytesIO(body if isinstance(body, bytes) else encoded(body))
     url = path if path.startswith("http") else backend.url + path
     async with (
         aiohttp.ClientSession() as session,
@@ -88,6 +89,11 @@ async def send(
         is_json = response.content_type == "application/json"
         headers = {name.lower(): value for name, value in response.headers.items()}
         return response.status, json.loads(content) if is_json else content, headers
+
+
+def encoded(body: Any) -> bytes:
+    """Return *body* as JSON."""
+    return json.dumps(body).encode()
 
 
 async def call(backend: Backend, kind: str, path: str, **args: Any) -> Any:

@@ -19,8 +19,8 @@ const AWKWARD: Value = {
 };
 
 const [kind, url = ""] = process.argv.slice(2);
-const http = new ConvexHttpClient(url);
-const socket = kind === "socket" ? new ConvexClient(url) : undefined;
+const http = new ConvexHttpClient(url, { logger: false });
+const socket = kind === "socket" ? new ConvexClient(url, { logger: false }) : undefined;
 const client = socket ?? http;
 const updates: unknown[] = [];
 let updated = () => {};

@@ -99,6 +99,9 @@ export const addTwo = action({
   },
 });
 
-export const clock = query({ args: {}, handler: async () => [Date.now(), Number(new Date())] });
+export const clock = query({
+  args: {},
+  handler: async () => [Date.now(), Date.parse(new Date().toISOString())],
+});
 
 export const environment = query({ args: {}, handler: async () => process.env.GREETING ?? null });
