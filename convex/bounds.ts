@@ -5,13 +5,15 @@ import { utf8Length } from "./digests";
 import { invalid } from "./errors";
 import type { runUsage } from "./tables";
 
-const KIB = 1024;
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
 export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
 export const DEFAULT_MAX_ATTEMPTS = 5;
+export const MOST_DOCUMENTS = 500;
 const MAX_TEXT_BYTES = 16 * KIB;
 const MAX_NOTE_BYTES = KIB;
 
@@ -53,6 +55,18 @@ export function requireMatch(
   description: string,
 ): void {
   if (!pattern.test(value)) throw invalid(field, `must be ${description}`);
+}
+
+/** Refuse anything but a lower-case hexadecimal SHA-256. */
+export function requireSha256(field: string, value: string): void {
+  requireMatch(field, value, /^[0-9a-f]{64}$/, "a SHA-256 in lower-case hexadecimal");
+}
+
+/** Refuse a list that has not from 1 to `most` entries. */
+export function requireEntries(field: string, list: unknown[], most: number): void {
+  if (list.length < 1 || list.length > most) {
+    throw invalid(field, `must have from 1 to ${most} entries, not ${list.length}`);
+  }
 }
 
 /** A message or an error, cut with a note when it is too long to keep. */
@@ -106,7 +120,7 @@ export function checkClaim(args: {
 
 /** 10 s, or what the deployment allows for tests, but never less than a second. */
 function shortestLease(): number {
-  const configured = Number(process.env.FONDATION_MIN_LEASE_MS ?? 10 * SECOND);
+  const configured = Number(process.env.FONDATION_MIN_LEASE_MS || 10 * SECOND);
   return Math.max(Number.isFinite(configured) ? configured : 10 * SECOND, SECOND);
 }
 
@@ -125,21 +139,34 @@ export function checkHeartbeat(args: {
 export function checkFailure(args: { class: string; retryAt?: number }): void {
   const name = /^[a-z][a-z0-9_]{0,63}$/;
   requireMatch("class", args.class, name, "a name of small letters, digits and underscores");
-  if (args.retryAt !== undefined)
-    requireNumber("retryAt", args.retryAt, 0, Number.MAX_SAFE_INTEGER);
+  const { retryAt } = args;
+  if (retryAt !== undefined) requireNumber("retryAt", retryAt, 0, Number.MAX_SAFE_INTEGER);
 }
 
-/** The bounds of what a run consumed. */
-export function checkUsage({ model, ...figures }: Infer<typeof runUsage>): void {
+/** The bounds of `complete`. */
+export function checkCompletion(args: {
+  digests: string[];
+  commit?: string;
+  usage?: Infer<typeof runUsage>;
+}): void {
+  requireEntries("digests", args.digests, MOST_DOCUMENTS);
+  for (const digest of args.digests) requireSha256("digests", digest);
+  if (args.commit !== undefined) requireCommit(args.commit);
+  if (args.usage !== undefined) checkUsage(args.usage);
+}
+
+function checkUsage({ model, costUsd, durationMs, ...counts }: Infer<typeof runUsage>): void {
   if (model !== undefined) requireLine("usage.model", model, 128);
-  for (const [name, value] of Object.entries(figures)) {
-    requireNumber(`usage.${name}`, value, 0, Number.MAX_SAFE_INTEGER);
+  if (costUsd !== undefined) requireNumber("usage.costUsd", costUsd, 0, 1e6);
+  if (durationMs !== undefined) requireNumber("usage.durationMs", durationMs, 0, 7 * DAY);
+  for (const [name, count] of Object.entries(counts)) {
+    requireInteger(`usage.${name}`, count, 0, Number.MAX_SAFE_INTEGER);
   }
 }
 
 /** Refuse anything but the hexadecimal name of a commit. */
-export function requireCommit(value: string): void {
-  requireMatch("commit", value, /^[0-9a-f]{7,64}$/, "7 to 64 hexadecimal digits");
+function requireCommit(value: string): void {
+  requireMatch("commit", value, /^[0-9a-f]{7,64}$/i, "7 to 64 hexadecimal digits");
 }
 
 /** The bounds of `enqueue`. */

@@ -6,6 +6,7 @@
  */
 
 import { DEFAULT_MAX_ATTEMPTS } from "./bounds";
+import type { LostReason } from "./errors";
 import { attemptOf, firstLeaseUntil, leaseRuns, lostReason } from "./leases";
 import { scheduleExpiry } from "./scheduling";
 import type { Doc, MutationCtx, QueryCtx } from "./server";
@@ -24,15 +25,15 @@ const MOST_TRIES = 5;
 export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: number) {
   const row = await attemptOf(ctx, leaseToken);
   if (row === null) return null;
+  const lost = (reason: LostReason) => ({ lost: true as const, reason, now });
   const job = await ctx.db.get(row.jobId);
+  if (job === null) return lost("gone");
   const reason = lostReason(job, { leaseToken, attempt: row.attempt });
-  if (job === null || reason !== null)
-    return { lost: true as const, reason: reason ?? "gone", now };
-  if (!leaseRuns(job, now)) return { lost: true as const, reason: "expired" as const, now };
+  if (reason !== null) return lost(reason);
+  if (!leaseRuns(job, now)) return lost("expired");
   const source = await sourceOf(ctx, job);
-  // The row went away under the lease: nothing is left that could be cloned.
-  if ("fault" in source) return { lost: true as const, reason: "gone" as const, now };
-  return granted(job, source, now);
+  // The repository's row went away under the lease: nothing is left that could be cloned.
+  return "fault" in source ? lost("gone") : granted(job, source, now);
 }
 
 /** Give the best runnable job to the caller, or say when there will be one. */

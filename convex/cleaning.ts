@@ -4,12 +4,13 @@
  * Only rows and files that these functions made are touched, never one of the application.
  */
 
+import { MIB } from "./bounds";
 import { utf8Length } from "./digests";
 import { takeWithin } from "./reading";
 import type { Doc, Id, MutationCtx } from "./server";
 
 /** Deleting a row reads it again, so this is a quarter of what one call may read. */
-const PER_CALL = { most: 100, bytes: 4 * 1024 * 1024 };
+const PER_CALL = { most: 100, bytes: 4 * MIB };
 
 /** Delete staged documents of a job; whether there may be more. */
 export async function dropStagedOf(ctx: MutationCtx, jobId: Id<"jobs">): Promise<boolean> {

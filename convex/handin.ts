@@ -4,7 +4,16 @@
  * Readers never see half a result, and a result that was handed in twice is there once.
  */
 
-import { requireBytes, requireInteger, requireLine, requireMatch } from "./bounds";
+import {
+  KIB,
+  MIB,
+  MOST_DOCUMENTS,
+  requireBytes,
+  requireEntries,
+  requireInteger,
+  requireLine,
+  requireSha256,
+} from "./bounds";
 import { type DigestedDocument, documentDigest, storedSha256, utf8Length } from "./digests";
 import { invalid, notStaged } from "./errors";
 import { attemptOf, type ClaimedJob } from "./leases";
@@ -19,9 +28,6 @@ export type HandedDocument = Omit<DigestedDocument, "kind"> & {
   size?: number;
 };
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
-export const MOST_DOCUMENTS = 500;
 const MOST_INLINE_BYTES = 64 * KIB;
 /** 16 KiB of a stored file and a note about the rest. */
 const MOST_PREVIEW_BYTES = 17 * KIB;
@@ -29,16 +35,9 @@ const MOST_PREVIEW_BYTES = 17 * KIB;
 const MOST_INLINE_SUM = 4 * MIB;
 const MOST_CALL_BYTES = 4 * MIB;
 
-const SHA256 = /^[0-9a-f]{64}$/;
-
-/** Refuse anything but a lower-case hexadecimal SHA-256. */
-export function requireSha256(field: string, value: string): void {
-  requireMatch(field, value, SHA256, "a SHA-256 in lower-case hexadecimal");
-}
-
 /** Refuse a call whose documents are too many, too large or not well-formed. */
 export function checkDocuments(documents: HandedDocument[]): void {
-  requireInteger("docs", documents.length, 1, MOST_DOCUMENTS);
+  requireEntries("docs", documents, MOST_DOCUMENTS);
   for (const document of documents) checkDocument(document);
   const bytes = documents.reduce((sum, { content }) => sum + utf8Length(content), 0);
   if (bytes > MOST_CALL_BYTES) throw invalid("docs", `must have at most ${MOST_CALL_BYTES} bytes`);

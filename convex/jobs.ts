@@ -2,7 +2,7 @@
 
 import { v } from "convex/values";
 import { operatorMutation, operatorQuery } from "./access";
-import { checkJob, DEFAULT_MAX_ATTEMPTS, type NewJob, requireInteger } from "./bounds";
+import { checkJob, DEFAULT_MAX_ATTEMPTS, MIB, type NewJob, requireInteger } from "./bounds";
 import { utf8Length } from "./digests";
 import { invalid } from "./errors";
 import { takeWithin } from "./reading";
@@ -11,7 +11,7 @@ import { jobStatus } from "./tables";
 import { jobView } from "./views";
 
 /** One answer may have 16 MiB, and a prompt 200 KiB. */
-const LISTED_BYTES = 8 * 1024 * 1024;
+const LISTED_BYTES = 8 * MIB;
 
 /** Put a job into the queue. */
 export const enqueue = operatorMutation({

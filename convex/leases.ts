@@ -9,7 +9,7 @@
 
 import { MINUTE, SECOND } from "./bounds";
 import { type LostReason, leaseLost } from "./errors";
-import type { Doc, Id, MutationCtx } from "./server";
+import type { Doc, MutationCtx } from "./server";
 
 /** The three arguments of every call about a claimed job. */
 export type Token = { jobId: string; leaseToken: string; attempt: number };
@@ -145,6 +145,6 @@ export async function attemptOf(ctx: MutationCtx, token: string): Promise<Doc<"a
 }
 
 async function jobOf(ctx: MutationCtx, jobId: string): Promise<Job | null> {
-  const id: Id<"jobs"> | null = ctx.db.normalizeId("jobs", jobId);
+  const id = ctx.db.normalizeId("jobs", jobId);
   return id === null ? null : await ctx.db.get(id);
 }

@@ -4,16 +4,15 @@ import { v } from "convex/values";
 import { workerMutation, workerQuery } from "./access";
 import {
   checkClaim,
+  checkCompletion,
   checkFailure,
   checkHeartbeat,
-  checkUsage,
   clippedNote,
   clippedText,
-  requireCommit,
-  requireInteger,
+  requireSha256,
 } from "./bounds";
 import { claimedBefore, claimNext, dueAt, firstPending } from "./claiming";
-import { announce, checkDocuments, MOST_DOCUMENTS, publish, requireSha256, stage } from "./handin";
+import { announce, checkDocuments, publish, stage } from "./handin";
 import {
   closeAttempt,
   earlierAnswer,
@@ -125,10 +124,7 @@ export const complete = workerMutation({
     const now = Date.now();
     const earlier = await earlierAnswer(ctx, args, "complete");
     if (earlier !== null) return { ...earlier, now };
-    requireInteger("digests", args.digests.length, 1, MOST_DOCUMENTS);
-    for (const digest of args.digests) requireSha256("digests", digest);
-    if (args.commit !== undefined) requireCommit(args.commit);
-    if (args.usage !== undefined) checkUsage(args.usage);
+    checkCompletion(args);
     const job = await handInBy(ctx, args);
     await publish(ctx, job, args.digests, now);
     const docsCount = args.digests.length;

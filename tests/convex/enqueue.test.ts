@@ -136,8 +136,10 @@ describe("a claim out of bounds is refused:", () => {
     expect(await refusal(leaseMs(999))).toMatchObject({ field: "leaseMs" });
     process.env.FONDATION_MIN_LEASE_MS = "1";
     expect(await refusal(leaseMs(999))).toMatchObject({ field: "leaseMs" });
-    process.env.FONDATION_MIN_LEASE_MS = "soon";
-    expect(await refusal(leaseMs(9999))).toMatchObject({ field: "leaseMs" });
+    for (const noNumber of ["soon", ""]) {
+      process.env.FONDATION_MIN_LEASE_MS = noNumber;
+      expect(await refusal(leaseMs(9999))).toMatchObject({ field: "leaseMs" });
+    }
   });
 });
 

@@ -366,6 +366,7 @@ describe("documents out of bounds", () => {
     ["digests", { digests: ["short"] }],
     ["commit", { commit: "main" }],
     ["usage.turns", { usage: { turns: -1 } }],
+    ["usage.inputTokens", { usage: { inputTokens: 0.5 } }],
     ["usage.costUsd", { usage: { costUsd: Number.POSITIVE_INFINITY } }],
     ["usage.model", { usage: { model: "" } }],
   ])("are refused by complete: %s", async (field, fields) => {
