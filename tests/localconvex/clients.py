@@ -105,6 +105,15 @@ async def call(backend: Backend, kind: str, path: str, **args: Any) -> Any:
     return answer["value"]
 
 
+async def until_query(backend: Backend, path: str, expected: Any) -> None:
+    """Wait until the query *path* answers *expected*."""
+    await until(lambda: _answers(backend, path, expected))
+
+
+async def _answers(backend: Backend, path: str, expected: Any) -> bool:
+    return bool(await call(backend, "query", path) == expected)
+
+
 async def until(question: Callable[[], Awaitable[bool]]) -> None:
     """Wait until *question* is answered with yes."""
     async with asyncio.timeout(PATIENCE):

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from convex import ConvexClient, ConvexError, ConvexInt64
 from convex.http_client import ConvexHttpClient
+
+from convex import ConvexClient, ConvexError, ConvexInt64
 
 AWKWARD = {
     "integer": ConvexInt64(2**60),
@@ -49,7 +50,8 @@ def main() -> None:
             answer = {"error": "ConvexError", "message": str(error), "data": error.data}
         except Exception as error:  # noqa: BLE001 - whatever it is, the test judges it
             answer = {"error": "Error", "message": str(error)}
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 main()

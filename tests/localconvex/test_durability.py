@@ -20,6 +20,7 @@ from tests.localconvex.clients import (
     client,
     send,
     until,
+    until_query,
 )
 
 MINUTE = 60_000
@@ -85,11 +86,7 @@ async def test_a_mutation_sent_again_by_its_session_runs_once(backend: Backend) 
     await send(backend, "POST", "/_faults", slow)
     async with client("javascript socket", backend) as ask, asyncio.TaskGroup() as group:
         again = group.create_task(ask("mutation", "notes:add", text="once"))
-
-        async def committed() -> bool:
-            return await call(backend, "query", "notes:count") == 1
-
-        await until(committed)
+        await until_query(backend, "notes:count", 1)
         await backend.kill()
         await backend.restart()
         row_id = await again
@@ -104,16 +101,13 @@ async def test_what_was_scheduled_runs_once_whatever_happens(backend: Backend) -
         await call(backend, "mutation", "notes:remind", text=text, inMs=1000)
 
     async def some_ran() -> bool:
-        return await call(backend, "query", "notes:count") >= 1
-
-    async def all_ran() -> bool:
-        return await call(backend, "query", "notes:count") >= len(texts)
+        return bool(await call(backend, "query", "notes:count"))
 
     await until(some_ran)
     for _ in range(2):
         await backend.kill()
         await backend.restart()
-    await until(all_ran)
+    await until_query(backend, "notes:count", len(texts))
     await backend.kill()
     await backend.restart()
     notes = await call(backend, "query", "notes:list")
@@ -131,11 +125,7 @@ async def test_a_scheduled_function_keeps_its_time_over_a_restart(backend: Backe
     await backend.kill()
     let_time_pass(backend, 61 * MINUTE)
     await backend.restart()
-
-    async def ran() -> bool:
-        return await call(backend, "query", "notes:list") == ["in an hour"]
-
-    await until(ran)
+    await until_query(backend, "notes:list", ["in an hour"])
 
 
 async def test_a_cron_job_keeps_its_schedule_over_a_restart(backend: Backend) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from devtools.backend import NODE, REPOSITORY, Backend
@@ -159,8 +160,6 @@ async def test_http_routes_are_served(backend: Backend) -> None:
 
 async def test_a_broken_frame_is_a_fatal_error(backend: Backend) -> None:
     """Said to the client, which then starts again."""
-    import aiohttp
-
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(backend.url + "/api/sync") as socket,
