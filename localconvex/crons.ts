@@ -83,6 +83,6 @@ export class Crons {
   }
 
   #isStill({ _id, nextTime }: Row): boolean {
-    return this.#engine.db._documents[_id]?.nextTime === nextTime;
+    return this.#engine.document(_id)?.nextTime === nextTime;
   }
 }

@@ -50,6 +50,11 @@ export class Engine {
     return this.#opened.internals.components[""].db;
   }
 
+  /** The committed document *id*, or undefined. */
+  document(id: string): Document | undefined {
+    return this.db._documents[id];
+  }
+
   /** The committed documents of *table*. */
   documents(table: string): Document[] {
     return Object.values(this.db._documents).filter(({ _id }) => tableOf(_id) === table);
@@ -65,18 +70,16 @@ export class Engine {
     const { runner, internals } = this.#opened;
     const outcomes: Outcome[] = [];
     let ts = 0n;
-    await runner.query(() =>
-      atOneInstant(async () => {
-        ts = internals.transactionManager._lastCommitTs;
-        for (const run of runs) {
-          this.#resetMetrics();
-          const value = currentRun.run(run, () => runner.queryFromPath(at(run), run.args));
-          outcomes.push(await settled(value));
-          run.documentsRead = this.#metrics().documentsRead;
-        }
-        return null;
-      }),
-    );
+    const work = async () => {
+      ts = internals.transactionManager._lastCommitTs;
+      for (const run of runs) {
+        this.#resetMetrics();
+        const value = currentRun.run(run, () => runner.queryFromPath(at(run), run.args));
+        outcomes.push(await settled(value));
+        run.documentsRead = this.#metrics().documentsRead;
+      }
+    };
+    await runner.query(() => this.#inside(work));
     return { ts, outcomes };
   }
 
@@ -152,11 +155,15 @@ export class Engine {
   }
 
   async #transaction(run: Run, work: () => Promise<void>): Promise<void> {
-    const handler = async () => {
-      await work();
-      return null;
-    };
-    await currentRun.run(run, () => this.#opened.runner.mutation(() => atOneInstant(handler)));
+    await currentRun.run(run, () => this.#opened.runner.mutation(() => this.#inside(work)));
+  }
+
+  /** The inside of every transaction: time stands still, and what the last one left is gone. */
+  async #inside(work: () => Promise<void>): Promise<null> {
+    // The engine keeps the emptied results of every query it ever ran.
+    this.db._queryResults = {};
+    await atOneInstant(work);
+    return null;
   }
 
   #limitDocuments(): void {

@@ -91,8 +91,8 @@ async function callFunction(parts: Parts, kind: Kind, request: Request, response
 
 function parseCall(body: unknown): { run: Run; format: Format } {
   const { path, args, format = "json" } = (body ?? {}) as Record<string, unknown>;
-  const json = Array.isArray(args) ? args[0] : (args ?? {});
-  if (typeof path !== "string" || typeof json !== "object" || json === null) {
+  const json = (Array.isArray(args) ? args[0] : args) ?? {};
+  if (typeof path !== "string" || typeof json !== "object") {
     throw new Refusal(400, "BadJsonBody", "The body is to be {path, args, format}.");
   }
   if (!isFormat(format)) {

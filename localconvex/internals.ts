@@ -26,6 +26,7 @@ export interface Database {
   _writes: Record<string, Document | null>[];
   _nextDocId: number;
   _lastCreationTime: number;
+  _queryResults: Record<number, Document[]>;
   _schema: { tables: Map<string, unknown> } | null;
   get(table: string | undefined, id: string): Document | null;
   insert(table: string, value: Record<string, unknown>): string;

@@ -83,8 +83,8 @@ export class Storage {
 
   /** The committed file *id*, or undefined. */
   find(id: string): StoredFile | undefined {
-    const row = this.#engine.documents("_storage").find(({ _id }) => _id === id);
-    if (!row) return undefined;
+    const row = this.#engine.document(id);
+    if (!row || tableOf(id) !== "_storage") return undefined;
     const { size, sha256, contentType } = row as unknown as StoredFile;
     return { path: this.#path(id), size, sha256, contentType };
   }

@@ -100,7 +100,7 @@ export class Timers {
   async #runDue(): Promise<void> {
     for (let next = this.#earliest(); next && next.time <= now(); next = this.#earliest()) {
       this.#due.delete(next.id);
-      const row = this.#engine.db._documents[next.id];
+      const row = this.#engine.document(next.id);
       if (!row) continue;
       const owner = tableOf(next.id) === "_crons" ? this.#crons : this.#scheduler;
       const work = owner.run(row).finally(() => this.#underWay.delete(work));

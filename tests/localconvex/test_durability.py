@@ -116,6 +116,30 @@ async def test_what_was_scheduled_runs_once_whatever_happens(backend: Backend) -
     assert {row["state"]["kind"] for row in rows} == {"success"}
 
 
+@pytest.mark.parametrize(("mark", "table"), [("overdue", "notes"), ("minute", "ticks")])
+async def test_a_kill_right_after_its_commit_does_not_run_it_again(
+    backend: Backend, mark: str, table: str
+) -> None:
+    """That a scheduled function or a cron job ran stands in the very record of what it wrote."""
+    await call(backend, "mutation", "notes:remind", text="overdue", inMs=MINUTE)
+    await send(backend, "POST", "/_clock", {"advanceMs": MINUTE})
+    await backend.kill()
+    log = commit_log(backend)
+    lines = log.read_bytes().splitlines(keepends=True)
+    rows = [json.loads(line).get("documents", {}) for line in lines]
+    wrote = [
+        any(name.endswith(table) and mark in row.values() for name, row in documents.items())
+        for documents in rows
+    ]
+    last = max(number for number, written in enumerate(wrote) if written)
+    log.write_bytes(b"".join(lines[: last + 1]))
+
+    await backend.restart()
+    await send(backend, "POST", "/_clock", {"advanceMs": 0})  # what is due runs before the answer
+    rows = (await send(backend, "GET", f"/_rows?table={table}"))[1]["rows"]
+    assert len([row for row in rows if mark in row.values()]) == wrote.count(True)
+
+
 async def test_a_scheduled_function_keeps_its_time_over_a_restart(backend: Backend) -> None:
     """It does not run early, and at once when its time passed meanwhile."""
     await call(backend, "mutation", "notes:remind", text="in an hour", inMs=60 * MINUTE)
