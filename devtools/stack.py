@@ -173,6 +173,7 @@ async def worker(
         process = await asyncio.create_subprocess_exec(
             *(program or (str(PROGRAM), "run")),
             env=dict(environment),
+            cwd=log.parent,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -5,6 +5,7 @@ hooks, servers or memory files, an environment made from nothing. The model's cr
 environment; it is the one secret there (docs/why.md).
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -69,6 +70,7 @@ def order_for(setup: Setup, prompt: str, model: str | None, tree: Path, places: 
         "--strict-mcp-config",
         "--no-session-persistence",
         *("--permission-mode", "dontAsk"),
+        *("--settings", _permissions(tree)),
         *("--append-system-prompt", _ROLE),
     ]
     if chosen := model or setup.model:
@@ -77,8 +79,19 @@ def order_for(setup: Setup, prompt: str, model: str | None, tree: Path, places: 
         argv=tuple(argv),
         environment=_environment(setup, places),
         directory=tree,
-        standard_input=prompt.encode(),
+        # A first line that begins with a slash would be taken for one of the CLI's own commands.
+        standard_input=b"\n" + prompt.encode(),
     )
+
+
+def _permissions(tree: Path) -> str:
+    """Return settings that keep Glob, which takes absolute patterns, from listing the host.
+
+    The CLI confines what Read and Grep open to its working directory, but not the names that Glob
+    lists; a rule for Read rules Glob as well. One for the whole root would include the tree itself.
+    """
+    others = (entry for entry in Path("/").iterdir() if not tree.is_relative_to(entry))
+    return json.dumps({"permissions": {"deny": [f"Read(/{entry}/**)" for entry in sorted(others)]}})
 
 
 def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
@@ -89,6 +102,10 @@ def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
         "CLAUDE_CONFIG_DIR": str(places.home / ".claude"),
         "TMPDIR": str(places.scratch),
         "LANG": "C.UTF-8",
+        "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",  # "@/etc/passwd" in a prompt would be sent along
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+        "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1",
+        "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(API_RETRIES),
         "DISABLE_AUTOUPDATER": "1",

@@ -33,7 +33,7 @@ class Lease:
         self._renew = renew
         self._beat = 0
         self._report = Report()
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
         self.cancels = True
 
     def report(self, *, status: str, progress: str, step: int) -> None:
@@ -41,7 +41,7 @@ class Lease:
         report = Report(status=status, progress=progress, step=step)
         if report != self._report:
             self._report = report
-            self._changed.set()
+            self.changed.set()
 
     def work_is_done(self) -> None:
         """From now on nothing cancels the body: a result is offered until it is taken."""
@@ -50,7 +50,7 @@ class Lease:
     async def beat(self, margin: float) -> None:
         """Renew once; the deadline moves to *margin* seconds before the lease's end."""
         self._beat += 1
-        self._changed.clear()
+        self.changed.clear()
         self.deadline = await self._renew(self._beat, self._report) - margin
 
     async def keep(self, interval: float, margin: float) -> None:
@@ -59,7 +59,7 @@ class Lease:
         while True:
             await asyncio.sleep(min(REPORT_INTERVAL, wait))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(0.0, wait - REPORT_INTERVAL))
+                await asyncio.wait_for(self.changed.wait(), max(0.0, wait - REPORT_INTERVAL))
             try:
                 await self.beat(margin)
                 wait = interval

@@ -168,7 +168,7 @@ class Account:
         3. its `is_error` is false;
         4. its `subtype` is `success`;
         5. the process ended by itself with status 0;
-        6. the text is not blank.
+        6. the text is not blank, and a model wrote it: the CLI answers some prompts by itself.
 
         *complaint* is the end of the CLI's standard error.
         """
@@ -182,7 +182,7 @@ class Account:
         if exit_status != 0:
             why = f"ended with status {exit_status}{_because(complaint)}"
             raise ClaudeFailed(f"the Claude CLI {why}")
-        if not finished.text.strip():
+        if not finished.text.strip() or finished.usage.turns == 0:
             raise NoResult("Claude ended without writing anything; does the prompt ask for a text?")
         return finished
 

@@ -24,13 +24,20 @@ def command_line(pid: int) -> str:
     return ""
 
 
+def parent_of(pid: int) -> int:
+    """Return the process id of the parent of *pid*."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("PPid:")[2].split()[0])
+
+
 def running(marker: str) -> list[int]:
     """Return the ids of the processes that have *marker* in their arguments or their directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and marker in command_line(int(entry.name)) + _directory(entry):
-            found.append(int(entry.name))
-    return found
+    processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [
+        int(entry.name)
+        for entry in processes
+        if marker in command_line(int(entry.name)) + _directory(entry)
+    ]
 
 
 def _directory(process: Path) -> str:

@@ -84,7 +84,7 @@ class GitServer:
 async def git_server(
     top: Path, keys: Path, *, stall: asyncio.Event | None = None
 ) -> AsyncIterator[GitServer]:
-    """Serve the repositories below *top* with `git http-backend`; answer after *stall*, if given."""
+    """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set."""
     certificate, key = await asyncio.to_thread(_certificate, keys)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -139,7 +139,8 @@ def _certificate(directory: Path) -> tuple[Path, Path]:
     openssl = shutil.which("openssl") or "openssl"
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost",
          "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip

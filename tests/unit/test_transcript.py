@@ -142,6 +142,7 @@ def test_success_is_all_six_conditions() -> None:
         ([RESULT], 143, errors.ClaudeFailed),
         ([RESULT | {"result": " \n"}], 0, errors.NoResult),
         ([RESULT | {"result": None}], 0, errors.NoResult),
+        ([RESULT | {"num_turns": 0}], 0, errors.NoResult),  # "Unknown command: /x"
         ([RESULT | {"is_error": True, "api_error_status": 401}], 1, errors.CredentialRefused),
         ([RESULT | {"is_error": True, "api_error_status": 403}], 1, errors.CredentialRefused),
         ([RESULT | {"is_error": True, "api_error_status": 429}], 1, errors.RateLimited),

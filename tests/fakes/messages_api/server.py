@@ -36,6 +36,8 @@ class Request:
     """The number of answers that the conversation had when it came; 0 is a run that begins."""
     results: int = 0
     """The number of tool results in it."""
+    body: str = ""
+    """All of it, to search for what must not be there."""
     at: float = field(default_factory=time.monotonic)
 
 
@@ -74,7 +76,7 @@ class ScriptedApi:
         except (LookupError, TypeError, ValueError) as failure:
             self._record(request)
             return _refused(Status(code=400, message=f"not in the script: {failure}"))
-        self._record(request, conversation)
+        self._record(request, conversation, body)
         await asyncio.sleep(turn.delay)
         if isinstance(fault, Status):
             return _refused(fault)
@@ -107,7 +109,9 @@ class ScriptedApi:
         self._record(request)
         return _refused(Status(code=404))
 
-    def _record(self, request: web.Request, conversation: Conversation | None = None) -> None:
+    def _record(
+        self, request: web.Request, conversation: Conversation | None = None, body: str = ""
+    ) -> None:
         seen = Request(method=request.method, path=request.path, credential=_credential(request))
         if conversation:
             seen = replace(
@@ -117,6 +121,7 @@ class ScriptedApi:
                 messages=conversation.messages,
                 turn=conversation.turn,
                 results=len(conversation.results),
+                body=body,
             )
         self.requests.append(seen)
 

@@ -1,0 +1,133 @@
+"""Push through the official client in its child process, against the local backend."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from devtools.backend import Backend, local_backend
+from devtools.stack import Keys, operator
+from fondation_worker.convex import connect
+from fondation_worker.queue import Claimed, Queue
+from fondation_worker.wakeup import CHILD, Bell, Subscription, listen
+from tests.processes import running, until
+
+KEYS = Keys.new()
+LIMIT = 20.0  # seconds
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
+    """Run a local backend."""
+    async with local_backend(tmp_path, faults=True, environ=KEYS.deployment) as started:
+        yield started
+
+
+@asynccontextmanager
+async def listening(url: str, key: str = KEYS.worker) -> AsyncIterator[Bell]:
+    """Give a bell that rings for the deployment at *url*."""
+    bell = Bell(poll_interval=3600)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(listen(Subscription(url=url, functions="", key=key), bell))
+        yield bell
+        task.cancel()
+    assert running(f"{CHILD} ") == []
+
+
+async def test_an_enqueued_job_rings(backend: Backend) -> None:
+    """Without anybody polling; the poll interval is an hour."""
+    async with listening(backend.url) as bell, operator(backend.url, KEYS) as queue:
+        await queue.enqueue(prompt="x", cloneUrl="https://example.com/one")
+        async with asyncio.timeout(LIMIT):
+            assert await bell.wait(heard=0, next_in=None) == "push"
+
+
+async def test_a_job_behind_the_first_rings_once_that_is_claimed(backend: Backend) -> None:
+    """The subscription shows the first job only; taking it shows the next."""
+    async with (
+        listening(backend.url) as bell,
+        operator(backend.url, KEYS) as queue,
+        connect(backend.url, "") as convex,
+    ):
+        for name in ("one", "two"):
+            await queue.enqueue(prompt="x", cloneUrl=f"https://example.com/{name}")
+        await until(lambda: bell.count, limit=LIMIT)
+        heard = bell.count
+        mine = Queue(convex, key=KEYS.worker, worker_id="w", instance="w-1", lease_time=60)
+        assert isinstance(await mine.claim(), Claimed)
+        async with asyncio.timeout(LIMIT):
+            assert await bell.wait(heard=heard, next_in=None) == "push"
+
+
+async def test_a_due_time_rings_without_push() -> None:
+    """Nobody tells when time passes, so the worker knows it itself."""
+    bell = Bell(poll_interval=3600)
+    async with asyncio.timeout(2):
+        assert await bell.wait(heard=0, next_in=0.2) == "due"
+
+
+async def test_the_poll_rings_without_push() -> None:
+    """And is what remains when push is down."""
+    bell = Bell(poll_interval=0.2)
+    async with asyncio.timeout(2):
+        assert await bell.wait(heard=0, next_in=None) == "poll"
+
+
+async def test_the_pulse_shows_that_push_is_up(backend: Backend) -> None:
+    """The first one comes within a minute of the deployment's life; here its clock is moved."""
+    async with listening(backend.url) as bell:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{backend.url}/_clock", json={"advanceMs": 61000}) as answer,
+        ):
+            assert answer.status == 200
+        await until(lambda: bell.push_is_up, limit=LIMIT)
+
+
+async def test_a_killed_child_is_replaced(backend: Backend) -> None:
+    """Push is down for a moment, and the slots are told to look for themselves."""
+    async with listening(backend.url) as bell:
+        await until(lambda: running(f"{CHILD} "))
+        (child,) = running(f"{CHILD} ")
+        heard = bell.count
+        os.kill(child, signal.SIGKILL)
+        async with asyncio.timeout(LIMIT):
+            await bell.wait(heard=heard, next_in=None)
+        assert not bell.push_is_up
+        await until(lambda: running(f"{CHILD} ") not in ([], [child]), limit=LIMIT)
+
+
+async def test_a_refused_key_is_said_and_not_retried_in_silence(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a key rotation an operator must find the reason in the log."""
+    async with listening(backend.url, key="not a key of this deployment"):
+        await until(lambda: "refused the subscription: unauthorized" in caplog.text, limit=LIMIT)
+
+
+async def test_the_child_dies_with_its_parent(backend: Backend, tmp_path: Path) -> None:
+    """SIGKILL of the daemon leaves no listener behind."""
+    program = f"""
+import asyncio
+from fondation_worker.wakeup import Bell, Subscription, listen
+asyncio.run(listen(Subscription(url={backend.url!r}, functions="", key={KEYS.worker!r}), Bell(60)))
+"""
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=tmp_path)
+    await until(lambda: running(f"{CHILD} "), limit=LIMIT)
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+    await until(lambda: not running(f"{CHILD} "), limit=LIMIT)
+
+
+async def test_an_absent_deployment_leaves_only_the_poll() -> None:
+    """The client keeps trying in its child; nothing here waits for it."""
+    async with listening("http://127.0.0.1:1") as bell:
+        await until(lambda: running(f"{CHILD} "), limit=LIMIT)
+        await asyncio.sleep(0.5)
+        assert not bell.push_is_up

@@ -1,0 +1,148 @@
+"""Everything around a worker, for flows: a backend, a scripted model, workers, and the clean-up check.
+
+A flow drives the installed program as a child process. How often something ran is counted from
+what the scripted Messages API served: a row could be wrong in the same way as the code.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from devtools.backend import Backend, local_backend
+from devtools.stack import Keys, Operator, WorkerProcess, operator, worker, worker_environment
+from tests.fakes.messages_api import Rule, Script, ScriptedApi, scripted_api
+from tests.processes import running
+from tests.repositories import Repository, repository
+
+ENDED = {"completed", "dead", "canceled"}
+IN_FLIGHT = {"claimed", "cloning", "analyzing", "gathering"}
+LOOK = 0.05  # seconds between two looks at a row
+
+SHORT_LEASE = {"LEASE_TIME": "3s", "HEARTBEAT_INTERVAL": "1s"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """What a flow has to play with."""
+
+    home: Path
+    keys: Keys
+    backend: Backend
+    api: ScriptedApi
+    queue: Operator
+    repository: Repository
+    exits: AsyncExitStack = field(repr=False)
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    async def worker(self, *, program: tuple[str, ...] = (), **settings: str) -> WorkerProcess:
+        """Start a worker; it is stopped at the end, if it still runs then."""
+        home = self.home / f"worker-{len(self.workers) + 1}"
+        home.mkdir(exist_ok=True)
+        environment = worker_environment(self.backend.url, self.keys, home, api=self.api.url)
+        environment |= {"LOG_FORMAT": "json", "POLL_INTERVAL": "1s", **settings}
+        started = worker(environment, home / "log", program=program)
+        self.workers.append(await self.exits.enter_async_context(started))
+        return self.workers[-1]
+
+    async def enqueue(self, prompt: str = "look", **job: Any) -> str:
+        """Put a job in, for this stage's repository unless another is named."""
+        return await self.queue.enqueue(prompt=prompt, **{"cloneUrl": self.repository.url} | job)
+
+    async def job_in(self, job_id: str, *statuses: str, limit: float = 30) -> dict[str, Any]:
+        """Return the job's row once its status is one of *statuses*."""
+        deadline = time.monotonic() + limit
+        while True:
+            row = await self.queue.job(job_id)
+            if row["status"] in statuses:
+                return row
+            assert time.monotonic() < deadline, f"waited {limit} s for {statuses}: {row}"
+            await asyncio.sleep(LOOK)
+
+    async def ended(self, job_id: str, *, limit: float = 45) -> dict[str, Any]:
+        """Return the job's row once it has ended."""
+        return await self.job_in(job_id, *ENDED, limit=limit)
+
+    def runs(self, prompt: str = "") -> int:
+        """How many runs of the CLI began for prompts that contain this."""
+        return sum(1 for request in self.api.asked(prompt) if request.turn == 0)
+
+    async def fault(self, **rule: Any) -> None:
+        """Let calls to the backend go wrong."""
+        await self._post("_faults", [rule])
+
+    async def move_clock(self, seconds: float) -> None:
+        """Move the deployment's clock ahead; what becomes due on the way runs."""
+        await self._post("_clock", {"advanceMs": seconds * 1000})
+
+    async def _post(self, path: str, body: Any) -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.backend.url}/{path}", json=body) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+
+    async def rows(self, table: str) -> list[dict[str, Any]]:
+        """Return the rows of a table as they are."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.backend.url}/_rows", params={"table": table}) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            rows: list[dict[str, Any]] = (await answer.json())["rows"]
+            return rows
+
+
+@asynccontextmanager
+async def on_stage(
+    home: Path,
+    script: Script | Sequence[Rule] | Any,
+    *,
+    leases_left: bool = False,
+    directories_left: bool = False,
+) -> AsyncIterator[Stage]:
+    """Set the stage below *home*; at the end stop everything, and check that nothing is left.
+
+    A flow that kills a worker leaves its directory, and one that ends with a job in flight leaves a
+    lease: such a flow says so.
+    """
+    keys = Keys.new()
+    environ = keys.deployment | {"FONDATION_MIN_LEASE_MS": "1000"}
+    async with (
+        local_backend(home / "convex", faults=True, environ=environ) as backend,
+        scripted_api(script) as api,
+        operator(backend.url, keys) as queue,
+    ):
+        async with AsyncExitStack() as exits:
+            stage = Stage(
+                home=home,
+                keys=keys,
+                backend=backend,
+                api=api,
+                queue=queue,
+                repository=repository(home / "repository"),
+                exits=exits,
+            )
+            yield stage
+        if not leases_left:
+            jobs = await queue.jobs(limit=100)
+            assert [job for job in jobs if job["status"] in IN_FLIGHT] == []
+        for started in stage.workers:
+            check(started, stage.keys, directories_left=directories_left)
+    assert running(str(home)) == []
+
+
+def check(ended: WorkerProcess, keys: Keys, *, directories_left: bool) -> None:
+    """Check what a worker that has ended leaves behind: no directory, no traceback, no secret."""
+    assert ended.exit_status is not None
+    said = ended.messages()
+    assert "Traceback" not in said, said
+    assert keys.worker not in said
+    if not directories_left:
+        work = ended.log.parent / "work"
+        assert not work.exists() or list(work.iterdir()) == []
