@@ -49,6 +49,8 @@ export class Control {
         return this.#readRows(url.searchParams.get("table") ?? "");
       case "POST /_rows":
         return await this.#insertRows(fields);
+      case "PATCH /_rows":
+        return await this.#patchRow(fields);
       default:
         throw new Refusal(404, "NotFound", `There is no ${method} ${url.pathname}.`);
     }
@@ -92,6 +94,28 @@ export class Control {
     }
     return await engine
       .transaction(() => ({ ids: rows.map((row) => insertRow(engine, table, row)) }))
+      .catch((error: Error) => {
+        throw new Refusal(400, "BadRows", error.message);
+      });
+  }
+
+  /** Change fields of one row, as an application's own function would; null removes a field. */
+  async #patchRow({ table, id, fields }: Fields): Promise<Answer> {
+    const { engine } = this.#reach;
+    if (typeof table !== "string" || typeof id !== "string" || typeof fields !== "object") {
+      throw new Refusal(400, "BadRows", "The body is to be {table, id, fields}.");
+    }
+    const changes = Object.fromEntries(
+      Object.entries(fields ?? {}).map(([name, value]) => [
+        name,
+        value === null ? undefined : jsonToConvex(value as JSONValue),
+      ]),
+    );
+    return await engine
+      .transaction(() => {
+        engine.db.patch(table, id, changes);
+        return { id };
+      })
       .catch((error: Error) => {
         throw new Refusal(400, "BadRows", error.message);
       });

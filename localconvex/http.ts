@@ -101,8 +101,7 @@ function parseCall(body: unknown): { run: Run; format: Format } {
   return { run: newRun(canonicalPath(path), parseArgs(json)), format };
 }
 
-/** The arguments that a client sent. @throws Refusal when they are no Convex values. */
-export function parseArgs(json: JSONValue): Record<string, Value> {
+function parseArgs(json: JSONValue): Record<string, Value> {
   try {
     return jsonToConvex(json) as Record<string, Value>;
   } catch (error) {

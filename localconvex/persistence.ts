@@ -27,11 +27,11 @@ export class Persistence {
   restore(): void {
     for (const record of this.#log.read()) this.#apply(record);
     const { transactionManager } = this.#internals;
-    const nowNs = BigInt(Math.trunc(now())) * 1_000_000n;
+    const present = BigInt(Math.trunc(now())) * 1_000_000n;
     // Transactions without writes moved the timestamp and were not logged, yet clients saw them.
-    if (nowNs > transactionManager._lastCommitTs) transactionManager._lastCommitTs = nowNs;
+    if (present > transactionManager._lastCommitTs) transactionManager._lastCommitTs = present;
     for (const [request, { ts }] of this.#answers) {
-      if (ts < nowNs - ANSWERS_KEPT_NS) this.#answers.delete(request);
+      if (ts < present - ANSWERS_KEPT_NS) this.#answers.delete(request);
     }
     this.#log.rewrite(this.#snapshot());
   }

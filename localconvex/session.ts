@@ -1,13 +1,22 @@
 import type { JSONValue } from "convex/values";
-import { convexToJson, jsonToConvex, type Value } from "convex/values";
+import { jsonToConvex, type Value } from "convex/values";
 import type { WebSocket } from "ws";
 import type { Calls, Identity, Reply } from "./calls.ts";
 import type { Faults } from "./faults.ts";
 import { canonicalPath } from "./functions.ts";
 import type { Gate } from "./identity.ts";
+import {
+  authError,
+  fatalError,
+  PING,
+  queryAnswered,
+  queryRemoved,
+  response,
+  transition,
+  type Version,
+} from "./messages.ts";
 import { CONFLICT, Refusal } from "./refusal.ts";
 import { newRun, type Run } from "./run.ts";
-import { toJson, u64 } from "./wire.ts";
 
 // What RFC 6455 calls "try again later"; Convex closes with it after a conflict.
 const TRY_AGAIN_LATER = 1013;
@@ -30,12 +39,6 @@ interface Subscription {
   stale: boolean;
   /** The last answer that was sent, as text. */
   sent?: string;
-}
-
-interface Version {
-  querySet: number;
-  identity: number;
-  ts: bigint;
 }
 
 /**
@@ -81,7 +84,7 @@ export class SyncSession {
   }
 
   ping(): void {
-    this.#send('{"type":"Ping"}');
+    this.#send(PING);
   }
 
   /** Drop the connection without a closing frame. */
@@ -90,6 +93,9 @@ export class SyncSession {
   }
 
   #receive(message: Message): void {
+    if (message.type !== "Connect" && this.#sessionId === "") {
+      throw new Error("the first message is to be Connect");
+    }
     switch (message.type) {
       case "Connect":
         this.#sessionId = String(message.sessionId);
@@ -130,9 +136,7 @@ export class SyncSession {
       this.#identity = this.#connections.gate.byToken(tokenType, value);
     } catch (refusal) {
       const error = refusal instanceof Refusal ? refusal.message : String(refusal);
-      this.#send(
-        JSON.stringify({ type: "AuthError", error, baseVersion, authUpdateAttempted: true }),
-      );
+      this.#send(authError(error, Number(baseVersion)));
       this.#socket.close();
       return;
     }
@@ -154,7 +158,7 @@ export class SyncSession {
       );
       if (delivery === "lost") this.drop();
       else if (delivery === "conflict") this.#socket.close(TRY_AGAIN_LATER, CONFLICT.code);
-      else this.#send(responseJson(kind, Number(message.requestId), delivery));
+      else this.#send(response(kind, Number(message.requestId), delivery));
     } catch (error) {
       this.#fail(error);
     }
@@ -184,15 +188,12 @@ export class SyncSession {
     const owed = this.#owed;
     this.#owed = false;
     const wanted = { ...this.#wanted };
-    const modifications = this.#removed.splice(0).map(removedJson);
+    const modifications = this.#removed.splice(0).map(queryRemoved);
     const { ts, changes } = await this.#rerun();
     modifications.push(...changes);
     if (!owed && modifications.length === 0) return;
     const end = { ...wanted, ts: ts > this.#sent.ts ? ts : this.#sent.ts };
-    this.#send(
-      `{"type":"Transition","startVersion":${versionJson(this.#sent)},` +
-        `"endVersion":${versionJson(end)},"modifications":[${modifications.join(",")}]}`,
-    );
+    this.#send(transition(this.#sent, end, modifications));
     this.#sent = end;
   }
 
@@ -207,7 +208,7 @@ export class SyncSession {
     const { ts, replies } = await this.#connections.calls.queries(runs, this.#identity);
     const changes: string[] = [];
     for (const [index, [id, subscription]] of stale.entries()) {
-      const answer = answerJson(id, replies[index] as Reply);
+      const answer = queryAnswered(id, replies[index] as Reply);
       const current = this.#subscriptions.get(id) === subscription;
       if (!current || answer === subscription.sent) continue;
       subscription.sent = answer;
@@ -230,7 +231,7 @@ export class SyncSession {
 
   #fail(error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
-    this.#send(JSON.stringify({ type: "FatalError", error: text }));
+    this.#send(fatalError(text));
     this.#socket.close();
   }
 }
@@ -242,35 +243,4 @@ function runOf({ udfPath, args }: Message, request?: string): Run {
     jsonToConvex(json) as Record<string, Value>,
     request,
   );
-}
-
-function versionJson({ querySet, identity, ts }: Version): string {
-  return JSON.stringify({ querySet, identity, ts: u64(ts) });
-}
-
-function removedJson(queryId: number): string {
-  return JSON.stringify({ type: "QueryRemoved", queryId });
-}
-
-function answerJson(queryId: number, reply: Reply): string {
-  const rest = `"queryId":${queryId},"logLines":[],"journal":null`;
-  if ("value" in reply) {
-    return `{"type":"QueryUpdated",${rest},"value":${toJson(convexToJson(reply.value))}}`;
-  }
-  return `{"type":"QueryFailed",${rest},${errorJson("errorMessage", reply)}}`;
-}
-
-function responseJson(kind: "mutation" | "action", requestId: number, reply: Reply): string {
-  const type = kind === "mutation" ? "MutationResponse" : "ActionResponse";
-  const head = `"type":"${type}","requestId":${requestId},"logLines":[]`;
-  if (!("value" in reply)) {
-    return `{${head},"success":false,"ts":null,${errorJson("result", reply)}}`;
-  }
-  const ts = reply.ts === undefined ? "" : `,"ts":"${u64(reply.ts)}"`;
-  return `{${head},"success":true,"result":${toJson(convexToJson(reply.value))}${ts}}`;
-}
-
-function errorJson(name: string, reply: Exclude<Reply, { value: unknown }>): string {
-  const data = reply.errorData === undefined ? "" : `,"errorData":${toJson(reply.errorData)}`;
-  return `"${name}":${JSON.stringify(reply.errorMessage)}${data}`;
 }

@@ -10,7 +10,16 @@ import aiohttp
 import pytest
 
 from devtools.backend import Backend, local_backend
-from tests.localconvex.clients import FUNCTIONS, Refused, call, client, send, until, until_query
+from tests.localconvex.clients import (
+    FUNCTIONS,
+    SOCKETS,
+    Refused,
+    call,
+    client,
+    send,
+    until,
+    until_query,
+)
 
 MINUTE = 60_000
 
@@ -39,10 +48,13 @@ async def test_a_conflict_over_http_is_a_503_and_writes_nothing(backend: Backend
     assert await notes(backend) == ["after conflicts"]
 
 
-async def test_a_conflict_on_a_socket_is_tried_again_by_the_client(backend: Backend) -> None:
-    """The socket is closed, and the session sends its mutation again."""
+@pytest.mark.parametrize("name", SOCKETS)
+async def test_a_conflict_on_a_socket_is_tried_again_by_the_client(
+    backend: Backend, name: str
+) -> None:
+    """The socket is closed, and the client comes back and sends its mutation again."""
     await add_fault(backend, fault="conflict", path="notes:add")
-    async with client("javascript socket", backend) as ask:
+    async with client(name, backend) as ask:
         await ask("mutation", "notes:add", text="in the end")
     assert await notes(backend) == ["in the end"]
 

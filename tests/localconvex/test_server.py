@@ -4,13 +4,14 @@ import asyncio
 import base64
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from devtools.backend import NODE, REPOSITORY, Backend
-from tests.localconvex.clients import FUNCTIONS, call, send
+from tests.localconvex.clients import FUNCTIONS, PATIENCE, call, send
 
 MAIN = REPOSITORY / "localconvex" / "main.ts"
 BYTES = {"Content-Type": "application/octet-stream"}
@@ -122,7 +123,10 @@ async def test_a_file_goes_up_and_comes_down_the_same(backend: Backend) -> None:
     assert (row["size"], row["sha256"], row["contentType"]) == (3e6, digest, BYTES["Content-Type"])
 
     await backend.kill()
+    files = backend.log.parent / "files"
+    (files / ".upload-torn").write_bytes(content[:1000])
     await backend.restart()
+    assert {file.name for file in files.iterdir()} == {".secret", storage_id}
     url = await call(backend, "query", "files:url", storageId=storage_id)
     status, downloaded, headers = await send(backend, "GET", url)
     assert (status, downloaded) == (200, content)
@@ -131,7 +135,7 @@ async def test_a_file_goes_up_and_comes_down_the_same(backend: Backend) -> None:
     await call(backend, "mutation", "files:remove", storageId=storage_id)
     assert (await send(backend, "GET", url))[0] == 404
     assert await call(backend, "query", "files:url", storageId=storage_id) is None
-    assert not [file for file in (backend.log.parent / "files").iterdir() if file.name[0] != "."]
+    assert {file.name for file in files.iterdir()} == {".secret"}
 
 
 async def test_an_upload_is_checked(backend: Backend) -> None:
@@ -158,13 +162,22 @@ async def test_http_routes_are_served(backend: Backend) -> None:
     assert (await send(backend, "GET", "/http/nothing"))[0] == 404
 
 
-async def test_a_broken_frame_is_a_fatal_error(backend: Backend) -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{",
+        '{"type": "Connect", "sessionId": "s"}{',
+        '{"type": "Nonsense"}',
+        '{"type": "Mutation", "requestId": 0, "udfPath": "notes:add", "args": [{"text": "x"}]}',
+    ],
+)
+async def test_a_broken_frame_is_a_fatal_error(backend: Backend, frame: str) -> None:
     """Said to the client, which then starts again."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(backend.url + "/api/sync") as socket,
     ):
-        await socket.send_str('{"type": "Nonsense"}')
+        await socket.send_str(frame)
         assert (await socket.receive_json(timeout=10))["type"] == "FatalError"
         assert (await socket.receive(timeout=10)).type == aiohttp.WSMsgType.CLOSE
 
@@ -187,6 +200,29 @@ async def test_bad_arguments_end_with_a_message_and_64(
     status, output = await run(*filled)
     assert status == 64
     assert "usage:" in output
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, None])
+async def test_it_ends_cleanly_when_it_is_told_to(
+    tmp_path: Path, end: signal.Signals | None
+) -> None:
+    """By a signal, or by the end of its standard input where that is its lifeline."""
+    options = ["--data", str(tmp_path), "--functions", str(FUNCTIONS), "--port", "0"]
+    process = await asyncio.create_subprocess_exec(
+        *(str(NODE), str(MAIN), *options, "--lifeline"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(PATIENCE):
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert (await process.stdout.readline()).startswith(b"localconvex ready http://127.0.0.1:")
+        if end is None:
+            process.stdin.close()
+        else:
+            process.send_signal(end)
+        assert await process.wait() == 0
 
 
 async def test_a_port_in_use_is_said(backend: Backend, tmp_path: Path) -> None:
