@@ -59,7 +59,8 @@ class Lease:
         while True:
             await asyncio.sleep(min(REPORT_INTERVAL, wait))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.changed.wait(), max(0.0, wait - REPORT_INTERVAL))
+                async with asyncio.timeout(max(0.0, wait - REPORT_INTERVAL)):
+                    await self.changed.wait()
             try:
                 await self.beat(margin)
                 wait = interval

@@ -88,11 +88,11 @@ class Bell:
         poll *= random.uniform(0.9, 1)  # noqa: S311 jitter, not a secret
         limit = poll if next_in is None else min(poll, max(next_in, EMPTY_WAIT))
         woken_by = "due" if next_in is not None and next_in <= poll else "poll"
-        async with self._rung:
-            try:
-                await asyncio.wait_for(self._rung.wait_for(lambda: self._count > heard), limit)
-            except TimeoutError:
-                return woken_by
+        try:
+            async with asyncio.timeout(limit), self._rung:
+                await self._rung.wait_for(lambda: self._count > heard)
+        except TimeoutError:
+            return woken_by
         await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311
         return "push"
 
@@ -126,6 +126,8 @@ async def listen(subscription: Subscription, bell: Bell) -> None:
                 elif event.event == "refused":
                     logger.error("push: Convex refused the subscription: %s", event.reason)
                     wait = REFUSED_WAIT
+                elif event.event == "ended":
+                    logger.warning("push: the client ended: %s", event.reason)
                 elif event.available:
                     await bell.announce()
         logger.warning("push is down; polling, and trying again in %g s", wait)
@@ -137,7 +139,8 @@ async def _while_alive(lines: asyncio.StreamReader, bell: Bell) -> AsyncIterator
     """Give the child's lines until it ends; tell *bell* when they stop coming."""
     while True:
         try:
-            line = await asyncio.wait_for(lines.readline(), PULSE_LIMIT)
+            async with asyncio.timeout(PULSE_LIMIT):
+                line = await lines.readline()
         except TimeoutError:
             logger.warning("push is silent; polling until it is heard again")
             await bell.lost()

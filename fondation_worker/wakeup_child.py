@@ -4,8 +4,8 @@ It only subscribes. The client holds the interpreter lock while it connects, has
 cannot be closed, so it lives where nobody minds, and where SIGKILL ends it. Usage:
 `wakeup_child.py FD`, with one JSON line `{"url", "key", "functions"}` on standard input. Events go
 to descriptor FD, one JSON object a line: `{"event": "work", "available": bool}`,
-`{"event": "pulse"}`, `{"event": "refused", "reason"}`. Standard output is not used: the client
-prints functions' console output there.
+`{"event": "pulse"}`, and as the last one `{"event": "refused" | "ended", "reason"}`. Standard
+output is not used: the client prints functions' console output there.
 """
 
 import asyncio
@@ -27,18 +27,13 @@ def main() -> int:
     events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     _die_with_parent()
     orders = json.loads(sys.stdin.readline())
-    try:
-        asyncio.run(_listen(orders, events))
-    except* ConvexError as refused:
-        reason = str(_data_of(refused).get("code", "error"))
-        _tell(events, {"event": "refused", "reason": reason})
-    except* BrokenPipeError:
-        pass  # the parent is gone
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        _tell(events, asyncio.run(_listen(orders, events)))
     return 1
 
 
-async def _listen(orders: dict[str, str], events: TextIO) -> None:
-    """Pass on the values of both subscriptions, for ever."""
+async def _listen(orders: dict[str, str], events: TextIO) -> dict[str, Any]:
+    """Pass on the values of both subscriptions; return the event that tells why that ended."""
     client = ConvexClient(orders["url"])
 
     async def follow(function: str, event: str) -> None:
@@ -46,22 +41,27 @@ async def _listen(orders: dict[str, str], events: TextIO) -> None:
         async for value in client.subscribe(path, {"workerKey": orders["key"]}):
             _tell(events, {"event": event, "available": value is not None})
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(follow("workAvailable", "work"))
-        tasks.create_task(follow("pulse", "pulse"))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follow("workAvailable", "work"))
+            tasks.create_task(follow("pulse", "pulse"))
+    except BaseExceptionGroup as group:
+        return _last_event(group.exceptions[0])
+    return {"event": "ended", "reason": "both subscriptions ended"}
+
+
+def _last_event(error: BaseException) -> dict[str, Any]:
+    """Return the event that tells of *error*; the client raises bare `Exception`s."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if isinstance(error, ConvexError):
+        code = error.data.get("code") if isinstance(error.data, dict) else None
+        return {"event": "refused", "reason": str(code or "error")}
+    return {"event": "ended", "reason": str(error) or type(error).__name__}
 
 
 def _tell(events: TextIO, event: dict[str, Any]) -> None:
     events.write(json.dumps(event) + "\n")
-
-
-def _data_of(group: BaseExceptionGroup[ConvexError]) -> dict[str, Any]:
-    """Return the data of the first ConvexError in *group*."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    data = getattr(error, "data", None)
-    return data if isinstance(data, dict) else {}
 
 
 def _die_with_parent() -> None:

@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPTS = ("dev", ".ci/run")
 
-LINTERS = {
+LINTERS: dict[str, list[str | Path]] = {
     "ruff format": [BIN / "ruff", "format", "--check", "."],
     "ruff check": [BIN / "ruff", "check", "."],
     "mypy": [BIN / "mypy"],

@@ -109,16 +109,14 @@ def _kill_descendants() -> int:
     Being the subreaper, we become the parent of whoever loses one, so a walk over our own children,
     repeated, finds all; and what was forked behind its back is found by the next round.
     """
-    victims: set[int] = set()
+    victims = 0
     while children := _children():
         for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)  # a child of ours is there until we wait for it
         for pid in children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        victims |= children
-    return len(victims)
+            _, status = os.waitpid(pid, 0)
+            victims += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return victims
 
 
 def _children() -> set[int]:

@@ -75,7 +75,8 @@ class ProcessRun:
     async def gone(self) -> None:
         """Wait for the launcher after its lifeline was cut; it has then killed everything."""
         try:
-            await asyncio.wait_for(self._process.wait(), KILL_LIMIT)
+            async with asyncio.timeout(KILL_LIMIT):
+                await self._process.wait()
         except TimeoutError:
             words = "a run's processes do not die; process %d waits for them"
             logger.error(words, self._process.pid)  # noqa: TRY400 no traceback tells more

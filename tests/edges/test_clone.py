@@ -29,15 +29,19 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 async def cloned(
-    tmp_path: Path, url: str, *, limit: float = 30, subdirectory: str = "", **names: str
+    tmp_path: Path,
+    url: str,
+    *,
+    limit: float = 30,
+    subdirectory: str = "",
+    ref: str | None = None,
+    commit: str | None = None,
 ) -> Checkout:
     """Clone into a fresh tree."""
     tree, home = tmp_path / "tree", tmp_path / "home"
     tree.mkdir()
     home.mkdir()
-    source = Source(
-        url=url, ref=names.get("ref"), commit=names.get("commit"), subdirectory=subdirectory
-    )
+    source = Source(url=url, ref=ref, commit=commit, subdirectory=subdirectory)
     return await clone(source, tree, home=home, time_limit=limit)
 
 
@@ -167,14 +171,14 @@ async def test_a_commit_without_files_is_final(tmp_path: Path) -> None:
         await cloned(tmp_path, bare.url)
 
 
-@pytest.mark.parametrize("names", [{"ref": "nowhere"}, {"commit": "0" * 39 + "1"}])
+@pytest.mark.parametrize(("ref", "commit"), [("nowhere", None), (None, "0" * 39 + "1")])
 async def test_a_missing_branch_or_commit_is_final(
-    tmp_path: Path, there: Repository, server: GitServer, names: dict[str, str]
+    tmp_path: Path, there: Repository, server: GitServer, ref: str | None, commit: str | None
 ) -> None:
     """And named in the message."""
     assert there.path.exists()
-    with pytest.raises(errors.RefMissing, match=next(iter(names.values()))):
-        await cloned(tmp_path, f"{server.url}/there", **names)
+    with pytest.raises(errors.RefMissing, match=ref or commit or ""):
+        await cloned(tmp_path, f"{server.url}/there", ref=ref, commit=commit)
 
 
 async def test_a_server_that_refuses_connections_may_come_back(tmp_path: Path) -> None:

@@ -239,7 +239,8 @@ async def test_a_stalled_answer_says_nothing_until_the_client_goes(
         async with claude(api, repository) as process:
             await until(api.asked)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(process.wait(), timeout=1)
+                async with asyncio.timeout(1):
+                    await process.wait()
         assert len(api.asked()) == 1
         assert (await run(api, repository)).text == "never said"
 
@@ -490,13 +491,15 @@ async def test_rules_are_read_from_json_and_served_by_hand(tmp_path: Path) -> No
     )
     try:
         assert server.stdout
-        line = await asyncio.wait_for(server.stdout.readline(), DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            line = await server.stdout.readline()
         api = ScriptedApi([], url=line.decode().strip())
         assert (await ask(api, ASKED))[0] == 529
         assert (await ask(api, ASKED))[1]["content"][0]["text"] == "by hand"
     finally:
         server.terminate()
-        assert await asyncio.wait_for(server.wait(), DEADLINE) == 0
+        async with asyncio.timeout(DEADLINE):
+            assert await server.wait() == 0
 
 
 def test_a_misspelled_script_is_refused() -> None:

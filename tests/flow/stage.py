@@ -1,4 +1,4 @@
-"""Everything around a worker, for flows: a backend, a scripted model, workers, and the clean-up check.
+"""Everything around a worker, for flows: backend, scripted model, workers, the clean-up check.
 
 A flow drives the installed program as a child process. How often something ran is counted from
 what the scripted Messages API served: a row could be wrong in the same way as the code.
@@ -40,7 +40,7 @@ class Stage:
     exits: AsyncExitStack = field(repr=False)
     workers: list[WorkerProcess] = field(default_factory=list)
 
-    async def worker(self, *, program: tuple[str, ...] = (), **settings: str) -> WorkerProcess:
+    async def worker(self, program: tuple[str, ...] = (), /, **settings: str) -> WorkerProcess:
         """Start a worker; it is stopped at the end, if it still runs then."""
         home = self.home / f"worker-{len(self.workers) + 1}"
         home.mkdir(exist_ok=True)
@@ -84,6 +84,16 @@ class Stage:
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{self.backend.url}/{path}", json=body) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+
+    async def change_row(self, table: str, row_id: str, fields: dict[str, Any]) -> None:
+        """Change a row as an application's own function would."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.patch(
+                f"{self.backend.url}/_rows", json={"table": table, "id": row_id, "fields": fields}
+            ) as answer,
         ):
             assert answer.status == 200, await answer.text()
 

@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.fakes.messages_api import Call, Explore, Script, Turn, say, when
@@ -14,11 +15,8 @@ async def test_a_job_becomes_documents(tmp_path: Path) -> None:
     """The happy path: what the repository holds stands in the document, and the row says it all."""
     name, secret = f"module_{secrets.token_hex(4)}", secrets.token_hex(16)
     async with on_stage(tmp_path, Explore()) as stage:
-        commit = stage.repository.commit(
-            {
-                f"src/{name}.py": f'"""{secret}"""\n\n\ndef {name}_entry() -> None:\n    """Begin."""\n'
-            }
-        )
+        source = f'"""{secret}"""\n\n\ndef {name}_entry() -> None:\n    """Begin."""\n'
+        commit = stage.repository.commit({f"src/{name}.py": source})
         await stage.worker(WORKER_ID="worker-1")
         job_id = await stage.enqueue("describe it", priority=2, model="claude-sonnet-4-5")
         job = await stage.ended(job_id)
@@ -77,8 +75,6 @@ async def test_a_large_document_arrives_whole(tmp_path: Path) -> None:
         assert document["size"] == len(text.encode())
         assert document["content"].startswith("# Large\n\nline 0 ")
         assert len(document["content"].encode()) < 17_000
-        import aiohttp  # noqa: PLC0415
-
         async with aiohttp.ClientSession() as session, session.get(document["url"]) as answer:
             assert (await answer.read()).decode() == text
         assert await stage.rows("stagedDocs") == []

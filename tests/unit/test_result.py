@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -23,7 +24,7 @@ WELL_FORMED = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["document"]["slug"])
-def test_the_digest_is_the_one_that_convex_computes(vector: dict[str, dict[str, str]]) -> None:
+def test_the_digest_is_the_one_that_convex_computes(vector: dict[str, Any]) -> None:
     """The functions' own tests read the same file."""
     document = vector["document"]
     parts = [str(document[name]) for name in ("slug", "title", "kind", "chapterIndex", "content")]
