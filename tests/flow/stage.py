@@ -17,7 +17,7 @@ import aiohttp
 from devtools.backend import Backend, local_backend
 from devtools.stack import Keys, Operator, WorkerProcess, operator, worker, worker_environment
 from tests.fakes.messages_api import Rule, Script, ScriptedApi, scripted_api
-from tests.processes import running
+from tests.processes import running, until
 from tests.repositories import Repository, repository
 
 ENDED = {"completed", "dead", "canceled"}
@@ -80,12 +80,41 @@ class Stage:
         """Move the deployment's clock ahead; what becomes due on the way runs."""
         await self._post("_clock", {"advanceMs": seconds * 1000})
 
+    async def now(self) -> float:
+        """Return the deployment's clock, in milliseconds since the epoch."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.backend.url}/_clock") as answer,
+        ):
+            return float((await answer.json())["now"])
+
     async def _post(self, path: str, body: Any) -> None:
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{self.backend.url}/{path}", json=body) as answer,
         ):
             assert answer.status == 200, await answer.text()
+
+    async def drop_sockets(self) -> None:
+        """Cut every open subscription, as a network would."""
+        await self._post("_disconnect", {})
+
+    async def health(self, worker: WorkerProcess) -> dict[str, Any]:
+        """Return what the worker's /health answers."""
+        (line,) = (line for line in worker.lines() if line["message"].startswith("health: "))
+        url = line["message"].removeprefix("health: ")
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            document: dict[str, Any] = await answer.json()
+            return document
+
+    async def push_is_up(self, worker: WorkerProcess) -> None:
+        """Wait until the worker listens and the pulse has come: without, it would poll."""
+        deadline = time.monotonic() + 20
+        await until(lambda: any("health: " in line["message"] for line in worker.lines()))
+        await self.move_clock(61)
+        while (await self.health(worker))["wakeUp"] != "push":
+            assert time.monotonic() < deadline, "push did not come up"
+            await asyncio.sleep(LOOK)
 
     async def change_row(self, table: str, row_id: str, fields: dict[str, Any]) -> None:
         """Change a row as an application's own function would."""
@@ -113,13 +142,13 @@ async def on_stage(
     home: Path,
     script: Script | Sequence[Rule] | Any,
     *,
-    leases_left: bool = False,
     directories_left: bool = False,
+    traceback: bool = False,
 ) -> AsyncIterator[Stage]:
     """Set the stage below *home*; at the end stop everything, and check that nothing is left.
 
-    A flow that kills a worker leaves its directory, and one that ends with a job in flight leaves a
-    lease: such a flow says so.
+    A flow that kills a worker leaves its directory, one that provokes a fault of our own leaves a
+    traceback: such a flow says so.
     """
     keys = Keys.new()
     environ = keys.deployment | {"FONDATION_MIN_LEASE_MS": "1000"}
@@ -139,20 +168,22 @@ async def on_stage(
                 exits=exits,
             )
             yield stage
-        if not leases_left:
-            jobs = await queue.jobs(limit=100)
-            assert [job for job in jobs if job["status"] in IN_FLIGHT] == []
+        jobs = await queue.jobs(limit=100)
+        assert [job for job in jobs if job["status"] in IN_FLIGHT] == []
         for started in stage.workers:
-            check(started, stage.keys, directories_left=directories_left)
+            check(started, stage.keys)
+            assert traceback or "Traceback" not in started.messages(), started.messages()
+            assert directories_left or not left_behind(started)
     assert running(str(home)) == []
 
 
-def check(ended: WorkerProcess, keys: Keys, *, directories_left: bool) -> None:
-    """Check what a worker that has ended leaves behind: no directory, no traceback, no secret."""
+def check(ended: WorkerProcess, keys: Keys) -> None:
+    """Check that a worker has ended, and that its key is not in its log."""
     assert ended.exit_status is not None
-    said = ended.messages()
-    assert "Traceback" not in said, said
-    assert keys.worker not in said
-    if not directories_left:
-        work = ended.log.parent / "work"
-        assert not work.exists() or list(work.iterdir()) == []
+    assert keys.worker not in ended.messages()
+
+
+def left_behind(ended: WorkerProcess) -> list[Path]:
+    """Return what an ended worker has left of its jobs."""
+    work = ended.log.parent / "work"
+    return list(work.iterdir()) if work.exists() else []

@@ -1,0 +1,67 @@
+"""Jobs that are due later, and clocks that lie."""
+
+import time
+from pathlib import Path
+
+from tests.fakes.messages_api import say
+from tests.flow.stage import on_stage
+from tests.processes import until
+
+
+def an_hour_off() -> dict[str, str]:
+    """Return the environment of a process whose wall clock is an hour ahead, and that alone."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+async def test_a_job_starts_at_its_time_by_push(tmp_path: Path) -> None:
+    """Three seconds ahead, no poll to help, no other commit, and a wall clock that is wrong."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        worker = await stage.worker(POLL_INTERVAL="1h", **an_hour_off())
+        await until(lambda: "starts as" in worker.messages())
+        await stage.push_is_up(worker)
+        due = await stage.now() + 3000
+        job_id = await stage.enqueue(runAt=due)
+        assert (await stage.ended(job_id))["status"] == "completed"
+        (attempt,) = await stage.rows("attempts")
+        late = (attempt["startedAt"] - due) / 1000
+        assert 0 <= late < 0.3
+        first_line = worker.lines()[0]["time"]
+        ahead = time.time() + 1800
+        assert first_line > time.strftime("%Y-%m-%dT%H:%M", time.gmtime(ahead))  # it did lie
+
+
+async def test_a_job_put_in_while_everybody_waits_starts_at_once_by_push(tmp_path: Path) -> None:
+    """The poll is an hour away."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        worker = await stage.worker(POLL_INTERVAL="1h")
+        await stage.push_is_up(worker)
+        begun = await stage.now()
+        job_id = await stage.enqueue()
+        await stage.ended(job_id)
+        (attempt,) = await stage.rows("attempts")
+        assert (attempt["startedAt"] - begun) / 1000 < 0.5
+
+
+async def test_a_more_urgent_job_goes_first(tmp_path: Path) -> None:
+    """Priority before age, and what is not due is not taken."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        later = await stage.enqueue("later", priority=10, runAt=await stage.now() + 600_000)
+        old = await stage.enqueue("old")
+        urgent = await stage.enqueue("urgent", priority=5)
+        await stage.worker()
+        await stage.ended(old)
+        assert [request.prompt.strip() for request in stage.api.asked()] == ["urgent", "old"]
+        assert (await stage.queue.job(urgent))["status"] == "completed"
+        assert (await stage.queue.job(later))["status"] == "pending"
+
+
+async def test_a_waiting_job_needs_no_poll_after_a_failure(tmp_path: Path) -> None:
+    """The worker keeps its own time for the next due job, push or not."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        worker = await stage.worker(POLL_INTERVAL="1h")
+        await stage.push_is_up(worker)
+        job_id = await stage.enqueue(runAt=await stage.now() + 1500)
+        await stage.drop_sockets()
+        job = await stage.ended(job_id, limit=15)
+        assert job["status"] == "completed"
