@@ -162,14 +162,20 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker(
-    environment: Mapping[str, str], log: Path, *, program: tuple[str, ...] = ()
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    program: tuple[str, ...] = (),
+    inherit: bool = False,
 ) -> AsyncIterator[WorkerProcess]:
     """Run `fondation-worker run`, or *program*, with *environment*; stop it at the end.
 
-    Its log goes to the file *log*. It gets a session of its own: a Ctrl-C is for who started us.
+    Its log goes to the file *log*, or, to *inherit*, to our own standard error. It gets a session
+    of its own: a Ctrl-C is for who started us.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with log.open("ab") as opened:
+        file = None if inherit else opened
         process = await asyncio.create_subprocess_exec(
             *(program or (str(PROGRAM), "run")),
             env=dict(environment),
