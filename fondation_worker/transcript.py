@@ -21,6 +21,7 @@ from fondation_worker.errors import (
 )
 from fondation_worker.result import Usage, well_formed
 
+MODEL_LIMIT = 128  # characters that Convex takes
 LINE_LIMIT = 16 * 1024 * 1024  # bytes; a longer line is dropped and counted as broken
 
 
@@ -305,7 +306,7 @@ def _finished(line: _Result) -> Finished:
         text=well_formed(line.result or ""),
         status=line.api_error_status,
         usage=Usage(
-            model=", ".join(sorted(line.model_usage)) or None,
+            model=", ".join(sorted(line.model_usage))[:MODEL_LIMIT] or None,
             cost_usd=line.total_cost_usd,
             turns=line.num_turns,
             duration_ms=None if line.duration_ms is None else round(line.duration_ms),
