@@ -79,6 +79,7 @@ def order_for(setup: Setup, prompt: str, model: str | None, tree: Path, places: 
         argv=tuple(argv),
         environment=_environment(setup, places),
         directory=tree,
+        scratch=places.scratch,
         # A first line that begins with a slash would be taken for one of the CLI's own commands.
         standard_input=b"\n" + prompt.encode(),
     )

@@ -5,18 +5,28 @@ the socket client holds the interpreter lock during a call, and neither has a ti
 (docs/why.md). One pool of kept-alive connections serves all calls.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from convex.values import convex_to_json, json_to_convex
 
 from fondation_worker import __version__
+from fondation_worker.clock import boottime
 from fondation_worker.errors import LeaseLost, NotStaged, Refused, Unreachable
 
+logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
 CONNECT_LIMIT = 5.0  # seconds
+FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; then doubling
+LONGEST_WAIT = 15.0
 CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15 s
 
 
@@ -102,6 +112,39 @@ async def connect(url: str, functions: str) -> AsyncIterator[Convex]:
     headers = {"Convex-Client": f"fondation-worker-{__version__}"}
     async with aiohttp.ClientSession(timeout=limit, headers=headers, trust_env=True) as session:
         yield Convex(session, url, functions)
+
+
+async def until_answered(
+    call: Callable[[], Awaitable[_Answer]], *, deadline: float | None = None, patient: bool = False
+) -> _Answer:
+    """Return the answer of *call*, repeating it while its outcome is unknown.
+
+    *patient* also sits out a refused key: an operator may be changing keys, and what is handed in
+    must not be lost to that. Raises LeaseLost when *deadline* (seconds on `boottime`) passes first.
+    """
+    tries = 0
+    while True:
+        try:
+            return await call()
+        except Unreachable as error:
+            trouble: Exception = error
+        except Refused as error:
+            if not (patient and error.code == "unauthorized"):
+                raise
+            trouble = error
+        tries += 1
+        if tries in {1, 5} or tries % 20 == 0:
+            logger.warning("%s; asking again (try %d)", trouble, tries + 1)
+        wait = wait_before(tries)
+        if deadline is not None and boottime() + wait >= deadline:
+            raise LeaseLost("expired")
+        await asyncio.sleep(wait)
+
+
+def wait_before(tries: int) -> float:
+    """Return the seconds to wait after *tries* tries (from 1), doubling, bounded, jittered."""
+    wait: float = min(FIRST_WAIT * 2 ** min(tries - 1, 16), LONGEST_WAIT)
+    return wait * random.uniform(0.5, 1)  # noqa: S311 jitter, not a secret
 
 
 def _encode(arguments: Mapping[str, Any]) -> Any:

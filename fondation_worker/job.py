@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -112,9 +111,3 @@ def _checked_subdirectory(path: str) -> str:
     if any(part in {"", ".", "..", ".git"} or "\x00" in part for part in parts):
         raise InvalidJob(f"subdirectory: {path[:100]!r} is not a path inside the repository")
     return "/".join(parts)
-
-
-def answered_job(answer: dict[str, Any]) -> Job | None:
-    """Return the job in a claim's answer, or None when nothing was due."""
-    document = answer.get("job")
-    return None if document is None else Job.from_document(document)

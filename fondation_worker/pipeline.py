@@ -10,6 +10,7 @@ from fondation_worker import claude
 from fondation_worker.clock import boottime
 from fondation_worker.clone import clone
 from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
+from fondation_worker.handin import hand_in
 from fondation_worker.job import Job, Token
 from fondation_worker.lease import Lease, held
 from fondation_worker.queue import Claimed, Queue, Report
@@ -123,7 +124,7 @@ async def _settle(
     try:
         if isinstance(outcome, Result):
             lease.report(status="gathering", progress="saving the result", step=3)
-            await queue.hand_in(claimed.token, outcome)
+            await hand_in(queue, claimed.token, outcome)
             logger.info("completed: %s", outcome.message)
             return None
         status = await queue.fail(claimed.token, outcome, deadline=lease.deadline)

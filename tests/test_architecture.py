@@ -13,7 +13,7 @@ ORDER = (
     *("settings", "config", "job", "result", "transcript", "verdict", "redact"),  # pure
     *("logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
-    *("queue", "lease"),  # steps
+    *("queue", "lease", "handin"),  # steps
     *("pipeline", "daemon"),  # flow
     *("cli.main", "cli", "__main__"),
 )
@@ -24,7 +24,7 @@ OWNERS = {
     "convex": {"convex", "wakeup_child"},
     "git": {"clone"},
     "click": {"cli.main"},
-    "msgspec": {"job", "transcript", "wakeup"},
+    "msgspec": {"job", "queue", "transcript", "wakeup"},
 }
 
 SOURCES = {

@@ -18,6 +18,7 @@ class Order:
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)  # all of it; nothing is inherited
     directory: Path
+    scratch: Path  # where the room may keep files while the command runs
     standard_input: bytes = field(repr=False)
 
 
@@ -36,7 +37,7 @@ class Run(Protocol):
     """A command that runs."""
 
     def output(self) -> AsyncIterator[bytes]:
-        """Give its standard output in chunks, until it closes it."""
+        """Give its standard output in chunks, to the end, however slowly they are taken."""
 
     async def ended(self) -> Ended | None:
         """Wait until the command and everything that it started is gone.

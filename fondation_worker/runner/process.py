@@ -8,11 +8,14 @@ when the context is left, or this process dies, the launcher kills every descend
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.runner import Ended, Order
@@ -22,6 +25,7 @@ logger = logging.getLogger(__name__)
 LAUNCHER = Path(__file__).with_name("launcher.py")
 COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
 CHUNK = 65536  # bytes
+LOOK_INTERVAL = 0.05  # seconds between two looks at the output
 KILL_LIMIT = 10.0  # seconds that the launcher may take to end everything
 
 
@@ -33,16 +37,29 @@ def launched(argv: tuple[str, ...], lifeline: socket.socket) -> tuple[str, ...]:
 class ProcessRun:
     """A command under the launcher. Made by `ProcessRoom.run`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader, output: int
+    ) -> None:
         self._process = process
+        self._output = output
         self._lifeline = lifeline
         self._complaint = b""
 
     async def output(self) -> AsyncIterator[bytes]:
-        """Give the command's standard output in chunks, until it is closed."""
-        stdout = self._process.stdout
-        while stdout and (chunk := await stdout.read(CHUNK)):
-            yield chunk
+        """Give the command's standard output in chunks, until it and all that it started is gone.
+
+        The output is a file. The Claude CLI ends without waiting for the reader of a full pipe or
+        socket, and the rest, its result first of all, is lost (measured with 2.1.197).
+        """
+        position = 0
+        while True:
+            is_over = self._process.returncode is not None  # asked before the last look
+            while chunk := os.pread(self._output, CHUNK, position):
+                position += len(chunk)
+                yield chunk
+            if is_over:
+                return
+            await asyncio.sleep(LOOK_INTERVAL)
 
     async def ended(self) -> Ended | None:
         """Wait until the command and all that it started is gone; None: the launcher was killed."""
@@ -88,38 +105,54 @@ class ProcessRoom:
     @asynccontextmanager
     async def run(self, order: Order) -> AsyncIterator[ProcessRun]:
         """Start *order*; on leaving, nothing of it is left. Raises DiskTrouble."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, lifeline = await asyncio.open_connection(sock=ours)
-            try:
-                process = await _start(order, theirs)
-            except BaseException:
-                lifeline.close()
-                raise
-        run = ProcessRun(process, reader)
-        try:
-            async with asyncio.TaskGroup() as pipes:
-                tasks = [pipes.create_task(run.feed(order.standard_input))]
-                tasks.append(pipes.create_task(run.listen()))
+        with _output_file(order.scratch) as output:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                reader, lifeline = await asyncio.open_connection(sock=ours)
                 try:
+                    process = await _start(order, theirs, output.fileno())
+                except BaseException:
+                    lifeline.close()
+                    raise
+            run = ProcessRun(process, reader, output.fileno())
+            try:
+                async with _pipes(run, order):
                     yield run
-                finally:
-                    for task in tasks:
-                        task.cancel()
+            finally:
+                lifeline.close()
+                await run.gone()
+
+
+@asynccontextmanager
+async def _pipes(run: ProcessRun, order: Order) -> AsyncIterator[None]:
+    """Feed the command and listen to its complaints while the body runs."""
+    async with asyncio.TaskGroup() as pipes:
+        tasks = [pipes.create_task(run.feed(order.standard_input))]
+        tasks.append(pipes.create_task(run.listen()))
+        try:
+            yield
         finally:
-            lifeline.close()
-            await run.gone()
+            for task in tasks:
+                task.cancel()
 
 
-async def _start(order: Order, lifeline: socket.socket) -> asyncio.subprocess.Process:
-    """Start the launcher on *order*."""
+def _output_file(scratch: Path) -> IO[bytes]:
+    """Return a file without a name below *scratch*. Raises DiskTrouble."""
+    try:
+        return tempfile.TemporaryFile(dir=scratch, buffering=0)
+    except OSError as error:
+        raise DiskTrouble(f"{scratch}: no file could be made: {error.strerror}") from error
+
+
+async def _start(order: Order, lifeline: socket.socket, output: int) -> asyncio.subprocess.Process:
+    """Start the launcher on *order*, with its standard output to descriptor *output*."""
     try:
         return await asyncio.create_subprocess_exec(
             *launched(order.argv, lifeline),
             env=dict(order.environment),
             cwd=order.directory,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=output,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(lifeline.fileno(),),
             start_new_session=True,

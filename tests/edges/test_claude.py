@@ -85,6 +85,14 @@ async def test_the_text_and_its_price_come_back(tmp_path: Path) -> None:
     assert "reading src/app.py" in seen
 
 
+async def test_a_result_of_any_size_arrives_whole(tmp_path: Path) -> None:
+    """The CLI prints it as one line, twice, and ends at once; through a pipe its end was lost."""
+    text = "# Large\n\n" + "".join(f"line {n} äöü 🐙\n" for n in range(20_000))
+    async with scripted_api(say(text)) as api:
+        answer = await answered(api, places(tmp_path))
+    assert answer.text.strip() == text.strip()
+
+
 @pytest.mark.parametrize(
     "prompt", ["/help", "/review this", "  /compact", "#memo", "!ls", "-p", "--help", "ünïcode 🐙"]
 )

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def order(tmp_path: Path, script: str, standard_input: bytes = b"", **environmen
         argv=("/bin/sh", "-c", script),
         environment={"PATH": os.environ["PATH"], **environment},
         directory=tmp_path,
+        scratch=tmp_path,
         standard_input=standard_input,
     )
 
@@ -117,7 +119,7 @@ from fondation_worker.runner.process import ProcessRoom
 async def main():
     order = Order(argv=("/bin/sh", "-c", "setsid sleep 300 {mark} & sleep 300 {mark}"),
                   environment=dict(os.environ), directory=Path({str(tmp_path)!r}),
-                  standard_input=b"")
+                  scratch=Path({str(tmp_path)!r}), standard_input=b"")
     async with ProcessRoom().run(order) as run:
         await run.ended()
 asyncio.run(main())
@@ -145,15 +147,35 @@ async def test_a_killed_launcher_is_told_apart_from_an_end(tmp_path: Path) -> No
 async def test_a_command_that_is_not_there_ends_as_in_a_shell(tmp_path: Path) -> None:
     """Status 127, and the reason on standard error."""
     missing = Order(
-        argv=("/nowhere/claude",), environment={}, directory=tmp_path, standard_input=b"x" * 200_000
+        argv=("/nowhere/claude",),
+        environment={},
+        directory=tmp_path,
+        scratch=tmp_path,
+        standard_input=b"x" * 200_000,
     )
     _, ended = await finished(missing)
     assert ended.status == 127
     assert "/nowhere/claude: No such file" in ended.complaint
 
 
-async def test_a_directory_that_is_not_there_is_this_hosts_trouble(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", ["directory", "scratch"])
+async def test_a_directory_that_is_not_there_is_this_hosts_trouble(
+    tmp_path: Path, gone: str
+) -> None:
     """Somebody removed the workspace."""
+    lost = replace(order(tmp_path, "true"), **{gone: tmp_path / "gone"})
     with pytest.raises(DiskTrouble):
-        async with ROOM.run(order(tmp_path / "gone", "true")):
+        async with ROOM.run(lost):
             pass
+
+
+async def test_output_is_whole_however_slowly_it_is_taken(tmp_path: Path) -> None:
+    """The Claude CLI ends without waiting for a reader that is behind; a file holds all."""
+    chunks = []
+    async with ROOM.run(order(tmp_path, "head -c 3000000 /dev/zero")) as run:
+        await asyncio.sleep(0.5)
+        async for chunk in run.output():
+            chunks.append(len(chunk))
+            await asyncio.sleep(0.01)
+    assert sum(chunks) == 3_000_000
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+"""The hand-in: a finished result is offered until Convex has taken or refused it.
+
+`complete` comes first, always: it names what is missing, and only that is sent. So whatever an
+earlier try has staged, from before a lost reply or a restart, is not sent again.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from itertools import count
+
+from fondation_worker.convex import until_answered, wait_before
+from fondation_worker.errors import NotStaged
+from fondation_worker.job import Token
+from fondation_worker.queue import Queue, proof
+from fondation_worker.result import INLINE_SUM, Document, Result
+
+logger = logging.getLogger(__name__)
+
+BATCH_LIMIT = INLINE_SUM // 2  # bytes of text in one `stageDocs`; a mutation may write 16 MiB
+
+
+async def hand_in(queue: Queue, token: Token, result: Result) -> None:
+    """Offer *result* until it is taken. Raises LeaseLost and Refused when it never will be."""
+    storage_ids: dict[int, str] = {}
+    for rounds in count():
+        if rounds > 1:  # the second `complete` should have been enough
+            logger.warning("Convex still misses documents; staging them again")
+            await asyncio.sleep(wait_before(rounds))
+        try:
+            await until_answered(partial(_complete, queue, token, result), patient=True)
+        except NotStaged as error:
+            missing = [result.documents[index] for index in error.missing]
+        else:
+            return
+        try:
+            await _stage(queue, token, missing, storage_ids)
+        except NotStaged as error:  # a stored file is gone or damaged: it is uploaded again
+            for index in error.missing:
+                storage_ids.pop(index, None)
+
+
+async def _complete(queue: Queue, token: Token, result: Result) -> None:
+    await queue.call(
+        "complete",
+        proof(token)
+        | {
+            "digests": [document.digest for document in result.documents],
+            "message": result.message,
+            "commit": result.commit,
+            "usage": result.usage.to_document(),
+        },
+    )
+
+
+async def _stage(
+    queue: Queue, token: Token, missing: list[Document], storage_ids: dict[int, str]
+) -> None:
+    """Upload what is stored as files, noting their ids in *storage_ids*, then stage every row."""
+    for document in missing:
+        if document.stored and document.index not in storage_ids:
+            storing = partial(_store, queue, token, document)
+            storage_ids[document.index] = await until_answered(storing, patient=True)
+    for batch in batches(missing):
+        rows = [document.to_document(storage_ids.get(document.index)) for document in batch]
+        staging = partial(queue.call, "stageDocs", proof(token) | {"docs": rows})
+        await until_answered(staging, patient=True)
+
+
+async def _store(queue: Queue, token: Token, document: Document) -> str:
+    """Upload a document's text once; return its storage id."""
+    announced = proof(token) | {"sha256": document.file_sha256}
+    answer = await queue.call("uploadUrl", announced)
+    return await queue.upload(str(answer["url"]), document.text.encode())
+
+
+def batches(documents: list[Document]) -> list[list[Document]]:
+    """Return *documents*, in order, in calls that each hold at most BATCH_LIMIT bytes of text."""
+    found: list[list[Document]] = []
+    size = BATCH_LIMIT + 1
+    for document in documents:
+        length = len(document.content.encode())
+        if size + length > BATCH_LIMIT:
+            found.append([])
+            size = 0
+        found[-1].append(document)
+        size += length
+    return found
