@@ -2,8 +2,11 @@
 
 import type { Infer } from "convex/values";
 import { utf8Length } from "./digests";
+import { environment } from "./environment";
 import { invalid } from "./errors";
-import type { runUsage } from "./tables";
+import type { runUsage } from "./fields";
+
+type Usage = Infer<typeof runUsage>;
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
@@ -81,12 +84,11 @@ export function clippedNote(text: string): string {
 
 /** At most `most` bytes of `text` and a note that says so, or `text` itself when it fits. */
 function clipped(text: string, most: number): string {
-  const bytes = new TextEncoder().encode(text);
-  if (bytes.length <= most) return text;
-  let end = most;
-  // A byte that begins with the bits 10 continues a character: do not cut before it.
-  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
-  return `${new TextDecoder().decode(bytes.slice(0, end))}\n[cut: ${bytes.length} bytes]`;
+  const bytes = utf8Length(text);
+  if (bytes <= most) return text;
+  // It stops before a character that does not fit as a whole.
+  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(most));
+  return `${text.slice(0, read)}\n[cut: ${bytes} bytes]`;
 }
 
 /** What an operator says about a new job. */
@@ -120,7 +122,7 @@ export function checkClaim(args: {
 
 /** 10 s, or what the deployment allows for tests, but never less than a second. */
 function shortestLease(): number {
-  const configured = Number(process.env.FONDATION_MIN_LEASE_MS || 10 * SECOND);
+  const configured = Number(environment("FONDATION_MIN_LEASE_MS") || 10 * SECOND);
   return Math.max(Number.isFinite(configured) ? configured : 10 * SECOND, SECOND);
 }
 
@@ -144,37 +146,36 @@ export function checkFailure(args: { class: string; retryAt?: number }): void {
 }
 
 /** The bounds of `complete`. */
-export function checkCompletion(args: {
-  digests: string[];
-  commit?: string;
-  usage?: Infer<typeof runUsage>;
-}): void {
-  requireEntries("digests", args.digests, MOST_DOCUMENTS);
-  for (const digest of args.digests) requireSha256("digests", digest);
-  if (args.commit !== undefined) requireCommit(args.commit);
-  if (args.usage !== undefined) checkUsage(args.usage);
-}
-
-function checkUsage({ model, costUsd, durationMs, ...counts }: Infer<typeof runUsage>): void {
-  if (model !== undefined) requireLine("usage.model", model, 128);
-  if (costUsd !== undefined) requireNumber("usage.costUsd", costUsd, 0, 1e6);
-  if (durationMs !== undefined) requireNumber("usage.durationMs", durationMs, 0, 7 * DAY);
-  for (const [name, count] of Object.entries(counts)) {
-    requireInteger(`usage.${name}`, count, 0, Number.MAX_SAFE_INTEGER);
+export function checkCompletion({ digests, commit }: { digests: string[]; commit?: string }): void {
+  requireEntries("digests", digests, MOST_DOCUMENTS);
+  for (const digest of digests) requireSha256("digests", digest);
+  if (commit !== undefined) {
+    requireMatch("commit", commit, /^[0-9a-f]{7,64}$/i, "7 to 64 hexadecimal digits");
   }
 }
 
-/** Refuse anything but the hexadecimal name of a commit. */
-function requireCommit(value: string): void {
-  requireMatch("commit", value, /^[0-9a-f]{7,64}$/i, "7 to 64 hexadecimal digits");
+/** What of `usage` is within its bounds: a figure must never cost the result that it belongs to. */
+export function soundUsage({ model = "", costUsd, durationMs, ...counts }: Usage): Usage {
+  const sound = Object.entries(counts).filter(([, count]) => Number.isInteger(within(count)));
+  return {
+    ...Object.fromEntries(sound),
+    // Cut by characters: half of one could not be stored.
+    model: [...model.replaceAll(/\p{Cc}/gu, "")].slice(0, 128).join("") || undefined,
+    costUsd: within(costUsd, 1e6),
+    durationMs: within(durationMs, 7 * DAY),
+  };
 }
 
-/** The bounds of `enqueue`. */
+function within(value: number | undefined, most = Number.MAX_SAFE_INTEGER): number | undefined {
+  return value !== undefined && value >= 0 && value <= most ? value : undefined;
+}
+
+/** The bounds of `enqueue`: it refuses what a worker would only fail. */
 export function checkJob(job: NewJob, now: number): void {
   requireBytes("prompt", job.prompt, 1, 200 * KIB);
   if (job.cloneUrl !== undefined) requireCloneUrl(job.cloneUrl);
-  if (job.ref !== undefined) requireLine("ref", job.ref, 256);
-  if (job.commit !== undefined) requireCommit(job.commit);
+  if (job.ref !== undefined) requireRef(job.ref);
+  if (job.commit !== undefined) requireFullCommit(job.commit);
   if (job.subdirectory !== undefined) requireSubdirectory(job.subdirectory);
   if (job.priority !== undefined) requireInteger("priority", job.priority, -10, 10);
   if (job.runAt !== undefined) requireNumber("runAt", job.runAt, 0, now + 365 * DAY);
@@ -186,15 +187,31 @@ export function checkJob(job: NewJob, now: number): void {
 /** `https` without user, control characters or another port; `file` is for the worker to judge. */
 function requireCloneUrl(url: string): void {
   requireLine("cloneUrl", url, 2048);
-  if (url.startsWith("file:///")) return;
-  const https = /^https:\/\/[^\s/@:\\?#]+(:443)?\/[^\s\\]+$/;
-  requireMatch("cloneUrl", url, https, "https://HOST/PATH without a user, or file:///PATH");
+  const known = /^(https:\/\/[^\s/@:\\?#[\]]+(:443)?\/[^\s\\]+|file:\/\/\/\S*)$/;
+  requireMatch("cloneUrl", url, known, "https://HOST/PATH without a user, or file:///PATH");
+}
+
+/** A branch or a tag, by the rules of git. */
+function requireRef(ref: string): void {
+  requireLine("ref", ref, 256);
+  const isMisnamed = ref === "@" || ref.startsWith("-") || /[ ~^:?*[\\]|\.\.|@\{/.test(ref);
+  const isMisplaced = ref.split("/").some((part) => part === "" || part.startsWith("."));
+  if (isMisnamed || isMisplaced || /(\.|\.lock)$/.test(ref)) {
+    throw invalid("ref", "must be the name of a branch or a tag");
+  }
+}
+
+/** A commit as git names it: an abbreviated one cannot be fetched. */
+function requireFullCommit(commit: string): void {
+  const full = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+  requireMatch("commit", commit, full, "a full commit id in lower-case hexadecimal");
 }
 
 /** A relative path that stays inside of the repository. */
 function requireSubdirectory(path: string): void {
   requireLine("subdirectory", path, 1024);
-  if (path.startsWith("/") || path.split(/[/\\]/).includes("..")) {
-    throw invalid("subdirectory", "must be a relative path without ..");
+  const parts = path.replace(/\/+$/, "").split(/[/\\]/);
+  if (parts.some((part) => ["", ".", "..", ".git"].includes(part))) {
+    throw invalid("subdirectory", "must be a path inside of the repository");
   }
 }

@@ -18,8 +18,12 @@ export type Claim = { workerId: string; instance: string; leaseToken: string; le
 
 /** Priorities from 10 to -10. */
 const RANKS = 21;
-/** How many jobs one claim looks at: it puts away those that nobody can run. */
-const MOST_TRIES = 5;
+/**
+ * How many jobs one claim looks at: it puts away those that nobody can run.
+ *
+ * Each look may read a job of every priority, with a prompt of 200 KiB, and a call 16 MiB.
+ */
+const MOST_TRIES = 2;
 
 /** The answer to a token that claimed before, or null for a new one. */
 export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: number) {

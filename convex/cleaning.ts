@@ -7,7 +7,11 @@
 import { MIB } from "./bounds";
 import { utf8Length } from "./digests";
 import { takeWithin } from "./reading";
+import type { Earlier, Outdated } from "./scheduling";
 import type { Doc, Id, MutationCtx } from "./server";
+
+/** A document that `complete` made: only those carry the attempt that they are of. */
+type Published = Doc<"docs"> & { attempt: number };
 
 /** Deleting a row reads it again, so this is a quarter of what one call may read. */
 const PER_CALL = { most: 100, bytes: 4 * MIB };
@@ -21,14 +25,28 @@ export async function dropStagedOf(ctx: MutationCtx, jobId: Id<"jobs">): Promise
 }
 
 /**
- * Delete documents of the jobs that a repository's current one replaced.
+ * Delete documents that attempts of a job published before `attempt` did.
+ *
+ * Looks at documents made later than `after`; where to go on, or null when all were seen.
+ */
+export async function dropEarlierOf(
+  ctx: MutationCtx,
+  { jobId, attempt, after }: Earlier,
+): Promise<number | null> {
+  const documents = ctx.db
+    .query("docs")
+    .withIndex("by_job", (q) => q.eq("jobId", jobId).gt("_creationTime", after));
+  return await dropSome(ctx, documents, (document) => document.attempt < attempt);
+}
+
+/**
+ * Delete documents of a repository's jobs other than its current one.
  *
  * Looks at documents made later than `after`; where to go on, or null when all were seen.
  */
 export async function dropOutdatedOf(
   ctx: MutationCtx,
-  repositoryId: Id<"repositories">,
-  after: number,
+  { repositoryId, after }: Outdated,
 ): Promise<number | null> {
   const current = (await ctx.db.get(repositoryId))?.currentJobId;
   if (current === undefined) return null;
@@ -37,11 +55,22 @@ export async function dropOutdatedOf(
     .withIndex("by_repository", (q) =>
       q.eq("repositoryId", repositoryId).gt("_creationTime", after),
     );
+  return await dropSome(ctx, documents, (document) => document.jobId !== current);
+}
+
+/** Delete those of the first documents that nobody needs; when the last of them was made. */
+async function dropSome(
+  ctx: MutationCtx,
+  documents: AsyncIterable<Doc<"docs">>,
+  isOld: (document: Published) => boolean,
+): Promise<number | null> {
   const { rows, more } = await takeWithin(documents, contentBytes, PER_CALL);
-  for (const row of rows) {
-    if (row.attempt !== undefined && row.jobId !== current) await dropDocument(ctx, row);
-  }
+  for (const row of rows) if (isPublished(row) && isOld(row)) await dropDocument(ctx, row);
   return more ? (rows.at(-1)?._creationTime ?? null) : null;
+}
+
+function isPublished(document: Doc<"docs">): document is Published {
+  return document.attempt !== undefined;
 }
 
 async function dropDocument(ctx: MutationCtx, document: Doc<"docs">): Promise<void> {

@@ -14,7 +14,10 @@ export const list = operatorQuery({
       .query("docs")
       .withIndex("by_job", (q) => q.eq("jobId", jobId))
       .collect();
-    return { docs: await Promise.all(rows.map((row) => documentView(ctx, row))) };
+    // Where the job completed again, the documents from before are still being deleted.
+    const latest = Math.max(...rows.map(({ attempt = 0 }) => attempt));
+    const shown = rows.filter(({ attempt = latest }) => attempt === latest);
+    return { docs: await Promise.all(shown.map((row) => documentView(ctx, row))) };
   },
 });
 

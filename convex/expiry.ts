@@ -1,7 +1,8 @@
 /** What becomes of a job whose lease nobody renewed. */
 
-import { MINUTE, SECOND } from "./bounds";
+import { MIB, MINUTE, SECOND } from "./bounds";
 import { closeAttempt, isCanceled, isInFlight, noLease } from "./leases";
+import { jobBytes, takeWithin } from "./reading";
 import type { Doc, MutationCtx, QueryCtx } from "./server";
 import { afterExpiry, changesAfter, standingOf } from "./verdicts";
 
@@ -11,6 +12,9 @@ const LONGEST_GAP = 150 * SECOND;
 const HOLD = 2 * MINUTE;
 /** A pulse that never comes back must not hold jobs for ever. */
 const LONGEST_HOLD = 2 * HOLD;
+
+/** Putting a job back reads it again, so this is a quarter of what one call may read. */
+const PER_CALL = { most: 20, bytes: 4 * MIB };
 
 const EXPIRED = { class: "lease_expired", message: "the worker stopped renewing its lease" };
 
@@ -46,13 +50,13 @@ export async function beatPulse(ctx: MutationCtx, now: number): Promise<void> {
   }
 }
 
-/** Jobs whose lease is over, at most `limit`, those that wait longest first. */
-export async function overdueJobs(ctx: QueryCtx, now: number, limit: number): Promise<Job[]> {
-  return await ctx.db
+/** As many jobs whose lease is over as one call may put back, those that wait longest first. */
+export async function overdueJobs(ctx: QueryCtx, now: number): Promise<Job[]> {
+  const overdue = ctx.db
     .query("jobs")
     // The lower bound leaves out the rows without a lease of ours, which sort first.
-    .withIndex("by_expiresAt", (q) => q.gte("expiresAt", 0).lte("expiresAt", now))
-    .take(limit);
+    .withIndex("by_expiresAt", (q) => q.gte("expiresAt", 0).lte("expiresAt", now));
+  return (await takeWithin(overdue, jobBytes, PER_CALL)).rows;
 }
 
 /** Make a job claimable again whose lease is over, or let it die. Its token can still hand in. */

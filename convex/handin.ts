@@ -17,7 +17,7 @@ import {
 import { type DigestedDocument, documentDigest, storedSha256, utf8Length } from "./digests";
 import { invalid, notStaged } from "./errors";
 import { attemptOf, type ClaimedJob } from "./leases";
-import { scheduleDropOutdated, scheduleDropStaged } from "./scheduling";
+import { scheduleDropEarlier, scheduleDropOutdated, scheduleDropStaged } from "./scheduling";
 import type { Doc, Id, MutationCtx } from "./server";
 
 /** A document as a worker hands it in. */
@@ -113,7 +113,11 @@ async function countInline(ctx: MutationCtx, job: ClaimedJob, added: number): Pr
   await ctx.db.patch(row._id, { inlineBytes });
 }
 
-/** The stored file of a document: announced by this attempt, there, and what it says it is. */
+/**
+ * The stored file of a document, which this attempt announced.
+ *
+ * One that is gone or broken off has to be uploaded again: that must not cost the result.
+ */
 async function checkedFile(
   ctx: MutationCtx,
   job: ClaimedJob,
@@ -126,10 +130,8 @@ async function checkedFile(
     throw invalid("docs.fileSha256", "was not announced by uploadUrl for this attempt");
   }
   const stored = await ctx.db.system.get(storageId);
-  if (stored === null) throw notStaged([index]);
-  if (storedSha256(stored.sha256) !== fileSha256) {
-    throw invalid("docs.fileSha256", "is not the checksum of the stored file");
-  }
+  const isWhole = stored !== null && storedSha256(stored.sha256) === fileSha256;
+  if (!isWhole) throw notStaged([index]);
   return storageId;
 }
 
@@ -177,7 +179,12 @@ export async function publish(
   }
   // Not deleted here: that would read all of it a second time, and the limits are for one.
   await scheduleDropStaged(ctx, job._id);
-  await makeCurrent(ctx, job);
+  await scheduleDropEarlier(ctx, { jobId: job._id, attempt: job.attempt, after: 0 });
+  await makeCurrent(ctx, job).catch((error: unknown) => {
+    // The table may be the application's own: what does not fit there must not cost the result.
+    const [reason] = String(error).split("\n", 1);
+    console.warn(`job ${job._id}: its repository cannot point to it: ${reason}`);
+  });
 }
 
 async function stagedBy(ctx: MutationCtx, job: ClaimedJob): Promise<Doc<"stagedDocs">[]> {
@@ -187,12 +194,16 @@ async function stagedBy(ctx: MutationCtx, job: ClaimedJob): Promise<Doc<"stagedD
     .take(MOST_DOCUMENTS);
 }
 
-/** Let the repository point to `job`, unless a job that was created later completed before it. */
+/**
+ * Let the repository point to `job`, unless a job that was created later completed before it.
+ *
+ * Whichever completes first, only the documents of the later created one remain in the end.
+ */
 async function makeCurrent(ctx: MutationCtx, job: ClaimedJob): Promise<void> {
   const repository = job.repositoryId === undefined ? null : await ctx.db.get(job.repositoryId);
   if (repository === null) return;
   const current = repository.currentJobId && (await ctx.db.get(repository.currentJobId));
-  if (current && current._creationTime > job._creationTime) return;
-  await ctx.db.patch(repository._id, { currentJobId: job._id });
+  const isLatest = !current || current._creationTime <= job._creationTime;
+  if (isLatest) await ctx.db.patch(repository._id, { currentJobId: job._id });
   await scheduleDropOutdated(ctx, { repositoryId: repository._id, after: 0 });
 }

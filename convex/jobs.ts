@@ -3,11 +3,11 @@
 import { v } from "convex/values";
 import { operatorMutation, operatorQuery } from "./access";
 import { checkJob, DEFAULT_MAX_ATTEMPTS, MIB, type NewJob, requireInteger } from "./bounds";
-import { utf8Length } from "./digests";
 import { invalid } from "./errors";
-import { takeWithin } from "./reading";
+import { jobStatus } from "./fields";
+import { jobBytes, takeWithin } from "./reading";
 import type { Doc, Id, MutationCtx } from "./server";
-import { jobStatus } from "./tables";
+import { sourceIn } from "./sources";
 import { jobView } from "./views";
 
 /** One answer may have 16 MiB, and a prompt 200 KiB. */
@@ -86,6 +86,8 @@ async function ownership(
   const user = userId === undefined ? null : await existing(ctx, "users", "userId", userId);
   if (repositoryId === undefined) return { repositoryId, userId: user?._id };
   const repository = await existing(ctx, "repositories", "repositoryId", repositoryId);
+  const source = sourceIn(repository);
+  if ("fault" in source) throw invalid("repositoryId", source.fault);
   return { repositoryId: repository._id, userId: user?._id ?? repository.userId };
 }
 
@@ -99,15 +101,4 @@ async function existing<Table extends "users" | "repositories">(
   const row = id && (await ctx.db.get(id));
   if (row === null) throw invalid(field, `is not in the table ${table}`);
   return row;
-}
-
-/** About what a job takes of an answer: its texts that can be long. */
-function jobBytes(job: Doc<"jobs">): number {
-  const texts = [
-    job.prompt,
-    job.error ?? "",
-    job.lastError ?? "",
-    JSON.stringify(job.result ?? ""),
-  ];
-  return texts.reduce((sum, text) => sum + utf8Length(text), 0);
 }

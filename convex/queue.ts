@@ -10,8 +10,10 @@ import {
   clippedNote,
   clippedText,
   requireSha256,
+  soundUsage,
 } from "./bounds";
 import { claimedBefore, claimNext, dueAt, firstPending } from "./claiming";
+import { documentKind, runUsage } from "./fields";
 import { announce, checkDocuments, publish, stage } from "./handin";
 import {
   closeAttempt,
@@ -22,8 +24,7 @@ import {
   heldBy,
   settle,
 } from "./leases";
-import { documentKind, runUsage } from "./tables";
-import { afterFailure, afterReturn, changesAfter, standingOf } from "./verdicts";
+import { afterFailure, afterReturn, changesAfter, patienceAnew, standingOf } from "./verdicts";
 
 /** Every call about a claimed job proves with these that the job is still the caller's. */
 const token = { jobId: v.string(), leaseToken: v.string(), attempt: v.number() };
@@ -134,11 +135,12 @@ export const complete = workerMutation({
       result: { success: true, message, data: `${docsCount} documents` },
       docsCount,
       resolvedCommit: args.commit,
-      usage: args.usage,
+      usage: args.usage && soundUsage(args.usage),
       error: undefined,
       lastError: undefined,
       errorClass: undefined,
       completedAt: now,
+      ...patienceAnew,
     });
     await closeAttempt(ctx, args.leaseToken, "completed");
     return { ...answer, now };

@@ -1,5 +1,8 @@
 /** Reading as many rows as one call may: rows of an application can be a megabyte each. */
 
+import { utf8Length } from "./digests";
+import type { Doc } from "./server";
+
 /**
  * The first rows, at most `most` of them and no more once they have `bytes` bytes together.
  *
@@ -18,4 +21,11 @@ export async function takeWithin<Row>(
     if (taken.length >= most || size >= bytes) return { rows: taken, more: true };
   }
   return { rows: taken, more: false };
+}
+
+/** About what a job takes of a call: its texts that can be long. */
+export function jobBytes(job: Doc<"jobs">): number {
+  const result = JSON.stringify(job.result ?? "");
+  const texts = [job.prompt, job.error ?? "", job.lastError ?? "", result];
+  return texts.reduce((sum, text) => sum + utf8Length(text), 0);
 }

@@ -5,6 +5,7 @@ import { folder } from "./folder";
 import type { Id, MutationCtx } from "./server";
 
 export type Expiry = { jobId: Id<"jobs">; attempt: number; heldSince?: number };
+export type Earlier = { jobId: Id<"jobs">; attempt: number; after: number };
 export type Outdated = { repositoryId: Id<"repositories">; after: number };
 
 const internal = {
@@ -12,6 +13,7 @@ const internal = {
   dropStaged: makeFunctionReference<"mutation", { jobId: Id<"jobs"> }>(
     `${folder}upkeep:dropStaged`,
   ),
+  dropEarlier: makeFunctionReference<"mutation", Earlier>(`${folder}upkeep:dropEarlier`),
   dropOutdated: makeFunctionReference<"mutation", Outdated>(`${folder}upkeep:dropOutdated`),
 };
 
@@ -29,7 +31,12 @@ export async function scheduleDropStaged(ctx: MutationCtx, jobId: Id<"jobs">): P
   await ctx.scheduler.runAfter(0, internal.dropStaged, { jobId });
 }
 
-/** Delete the documents of a repository's earlier jobs, at once but not in this call. */
+/** Delete the documents of a job's earlier attempts, at once but not in this call. */
+export async function scheduleDropEarlier(ctx: MutationCtx, earlier: Earlier): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.dropEarlier, earlier);
+}
+
+/** Delete the documents of a repository's other jobs, at once but not in this call. */
 export async function scheduleDropOutdated(ctx: MutationCtx, outdated: Outdated): Promise<void> {
   await ctx.scheduler.runAfter(0, internal.dropOutdated, outdated);
 }

@@ -23,12 +23,16 @@ export async function sourceOf(
   }
   const repository = await ctx.db.get(job.repositoryId);
   if (repository === null) return { fault: "the repository that the job names was deleted" };
-  if (!FULL_NAME.test(repository.fullName)) {
-    return { fault: `the repository's name is not owner/name: ${repository.fullName}` };
+  const source = sourceIn(repository);
+  return "fault" in source ? source : { ...source, ref: job.ref ?? source.ref };
+}
+
+/** What a job about all of `repository` is about, or why nothing can be cloned from it. */
+export function sourceIn(repository: Doc<"repositories">): Source | { fault: string } {
+  const { fullName, defaultBranch } = repository;
+  if (!FULL_NAME.test(fullName)) {
+    return { fault: `the repository's name is not owner/name: ${fullName}` };
   }
-  return {
-    repository: repository.fullName,
-    cloneUrl: `https://github.com/${repository.fullName}.git`,
-    ref: job.ref ?? repository.defaultBranch,
-  };
+  const cloneUrl = `https://github.com/${fullName}.git`;
+  return { repository: fullName, cloneUrl, ref: defaultBranch };
 }

@@ -1,13 +1,15 @@
 /** What the scheduler and the crons call. None of it is callable from outside. */
 
 import { v } from "convex/values";
-import { dropOutdatedOf, dropStagedOf } from "./cleaning";
+import { dropEarlierOf, dropOutdatedOf, dropStagedOf } from "./cleaning";
 import { beatPulse, heldLongEnough, heldUntil, overdueJobs, putBack } from "./expiry";
-import { scheduleDropOutdated, scheduleDropStaged, scheduleExpiry } from "./scheduling";
+import {
+  scheduleDropEarlier,
+  scheduleDropOutdated,
+  scheduleDropStaged,
+  scheduleExpiry,
+} from "./scheduling";
 import { internalMutation } from "./server";
-
-/** Rows can have a prompt of 200 KiB, and a call may read 16 MiB. */
-const SWEPT_PER_CALL = 20;
 
 /**
  * Put a job back whose lease is over; come again when the lease has moved meanwhile.
@@ -35,7 +37,7 @@ export const sweep = internalMutation({
   handler: async (ctx) => {
     const now = Date.now();
     if ((await heldUntil(ctx, now)) !== null) return;
-    for (const job of await overdueJobs(ctx, now, SWEPT_PER_CALL)) await putBack(ctx, job, now);
+    for (const job of await overdueJobs(ctx, now)) await putBack(ctx, job, now);
   },
 });
 
@@ -53,11 +55,20 @@ export const dropStaged = internalMutation({
   },
 });
 
-/** Delete the documents of a repository's earlier jobs. */
+/** Delete the documents of a job's earlier attempts. */
+export const dropEarlier = internalMutation({
+  args: { jobId: v.id("jobs"), attempt: v.number(), after: v.number() },
+  handler: async (ctx, args) => {
+    const next = await dropEarlierOf(ctx, args);
+    if (next !== null) await scheduleDropEarlier(ctx, { ...args, after: next });
+  },
+});
+
+/** Delete the documents of a repository's jobs other than its current one. */
 export const dropOutdated = internalMutation({
   args: { repositoryId: v.id("repositories"), after: v.number() },
-  handler: async (ctx, { repositoryId, after }) => {
-    const next = await dropOutdatedOf(ctx, repositoryId, after);
-    if (next !== null) await scheduleDropOutdated(ctx, { repositoryId, after: next });
+  handler: async (ctx, args) => {
+    const next = await dropOutdatedOf(ctx, args);
+    if (next !== null) await scheduleDropOutdated(ctx, { ...args, after: next });
   },
 });

@@ -14,6 +14,9 @@ const PATIENCE = 7 * DAY;
 const QUICK_RETURNS = 4;
 const GAVE_UP = "gave_up_waiting";
 
+/** For a job that ended: a front end may put it back, and it then has all of its time again. */
+export const patienceAnew = { firstClaimedAt: undefined, returns: undefined };
+
 /** What a verdict depends on. */
 export type Standing = {
   /** The attempts that were spent, this one included if it was. */
@@ -54,7 +57,7 @@ export function changesAfter(
   if (verdict.status === "pending") return { ...changes, ...described, runAt: verdict.runAt };
   const error = verdict.gaveUpWaiting ? gaveUp(failure?.message) : failure?.message;
   const errorClass = verdict.gaveUpWaiting ? GAVE_UP : failure?.class;
-  return { ...changes, error, lastError: error, errorClass, completedAt: now };
+  return { ...changes, ...patienceAnew, error, lastError: error, errorClass, completedAt: now };
 }
 
 function gaveUp(message = "the workers gave the job back"): string {

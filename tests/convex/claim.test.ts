@@ -182,6 +182,23 @@ describe("the order", () => {
     expect(await documentsReadByClaim()).toBeLessThanOrEqual(24);
   });
 
+  test("can be found where every priority waits with a long prompt, and the first are canceled", async () => {
+    const prompt = "x".repeat(200 * 1024);
+    for (let priority = -9; priority <= 10; priority += 1) {
+      await convex.enqueue({ priority, prompt, runAt: NOW + HOUR });
+    }
+    for (let i = 0; i < 3; i += 1) await convex.enqueue({ priority: -10, prompt, runAt: i });
+    await convex.inside(async (ctx) => {
+      const due = ctx.db
+        .query("jobs")
+        .withIndex("by_status_runAt", (q) => q.eq("status", "pending"));
+      const first = await due.take(3);
+      for (const job of first) await ctx.db.patch(job._id, { cancelRequested: true });
+    });
+    expect((await convex.claim()).answer).toMatchObject({ job: null, nextRunAt: NOW });
+    expect((await convex.claim()).answer).toMatchObject({ job: null, nextRunAt: NOW + HOUR });
+  });
+
   async function documentsReadByClaim(): Promise<number> {
     return await convex.inside(async (ctx) => {
       const { claimedBefore, claimNext } = await import("../../convex/claiming");

@@ -86,6 +86,13 @@ describe("a failed job", () => {
     const { error } = await convex.job(token.jobId);
     expect(error).toBe(`x${"🦀".repeat(4095)}\n[cut: 20001 bytes]`);
   });
+
+  test("keeps a mark of byte order at the beginning of a long message", async () => {
+    const token = await running({ maxAttempts: 1 });
+    await convex.work("fail", { ...token, class: "crash", message: `\ufeff${"x".repeat(20_000)}` });
+    const { error } = await convex.job(token.jobId);
+    expect(error).toBe(`\ufeff${"x".repeat(16_381)}\n[cut: 20003 bytes]`);
+  });
 });
 
 describe("a released job", () => {

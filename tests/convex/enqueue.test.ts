@@ -44,10 +44,16 @@ describe("a new job", () => {
   test.each([
     ["cloneUrl", "https://github.com/ada/engine"],
     ["cloneUrl", "https://git.example.org:443/a/b.git?x=y"],
-    ["cloneUrl", "file:///srv/git/a b"],
+    ["cloneUrl", "file:///srv/git/a.git"],
     ["prompt", "é".repeat(100 * 1024)],
     ["ref", "feature/x"],
-    ["subdirectory", "src/..app/a..b"],
+    ["ref", "v1.0@2"],
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: git allows a branch of this name
+    ["ref", "main;touch${IFS}x"],
+    ["commit", "0123456789abcdef0123456789abcdef01234567"],
+    ["commit", "0123456789abcdef".repeat(4)],
+    ["subdirectory", "src/..app/a..b/"],
+    ["subdirectory", ".github"],
     ["priority", -10],
     ["runAt", NOW + 365 * DAY],
     ["runAt", NOW + 0.5],
@@ -74,14 +80,42 @@ describe("a new job", () => {
     ["cloneUrl", "https://example.org/a b"],
     ["cloneUrl", " https://example.org/a"],
     ["cloneUrl", "--upload-pack=touch"],
+    ["cloneUrl", "https://[example/a"],
     ["cloneUrl", "file://host/a"],
+    ["cloneUrl", "file:///srv/git/a b"],
     ["cloneUrl", `https://example.org/${"a".repeat(2048)}`],
     ["ref", ""],
     ["ref", "a\u0000b"],
     ["ref", "a".repeat(257)],
+    ["ref", "@"],
+    ["ref", "-b"],
+    ["ref", "/a"],
+    ["ref", "a/"],
+    ["ref", "a//b"],
+    ["ref", "a..b"],
+    ["ref", "a@{1}"],
+    ["ref", ".a"],
+    ["ref", "a/.b"],
+    ["ref", "a."],
+    ["ref", "a.lock"],
+    ["ref", "a b"],
+    ["ref", "a~1"],
+    ["ref", "a^"],
+    ["ref", "a:b"],
+    ["ref", "a?"],
+    ["ref", "a*"],
+    ["ref", "a[b"],
+    ["ref", "a\\b"],
     ["commit", "HEAD"],
     ["commit", "abc123"],
+    ["commit", "0123456789ABCDEF0123456789abcdef01234567"],
+    ["commit", "0123456789abcdef0123456789abcdef012345678"],
     ["subdirectory", ""],
+    ["subdirectory", "."],
+    ["subdirectory", "src//app"],
+    ["subdirectory", "src/./app"],
+    ["subdirectory", ".git/hooks"],
+    ["subdirectory", "/"],
     ["subdirectory", "/etc"],
     ["subdirectory", ".."],
     ["subdirectory", "src/../.."],
@@ -111,6 +145,18 @@ describe("a new job", () => {
     expect(await refusal(convex.enqueue({ repositoryId: "x" }))).toMatchObject(invalid);
     const unknown = { repositoryId: "x", cloneUrl: undefined };
     expect(await refusal(convex.enqueue(unknown))).toMatchObject(invalid);
+  });
+
+  test("does not name a repository that cannot be cloned", async () => {
+    const repositoryId = await convex.inside(async (ctx) => {
+      const user = { githubId: "1", username: "ada", createdAt: NOW };
+      const userId = await ctx.db.insert("users", user);
+      const names = { githubRepoId: "2", name: "engine", fullName: "engine" };
+      return await ctx.db.insert("repositories", { userId, ...names, defaultBranch: "main" });
+    });
+    const invalid = { code: "invalid", field: "repositoryId" };
+    const call = convex.enqueue({ repositoryId, cloneUrl: undefined });
+    expect(await refusal(call)).toMatchObject(invalid);
   });
 });
 

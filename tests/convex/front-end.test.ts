@@ -3,7 +3,17 @@
 import type { WithoutSystemFields } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Doc, Id } from "../../convex/server";
-import { DAY, type Deployment, deploy, HOUR, MINUTE, NOW, refusal, type Token } from "./deployment";
+import {
+  DAY,
+  type Deployment,
+  deploy,
+  HOUR,
+  handIn,
+  MINUTE,
+  NOW,
+  refusal,
+  type Token,
+} from "./deployment";
 
 type NewJob = WithoutSystemFields<Doc<"jobs">>;
 
@@ -137,7 +147,7 @@ describe("its rows", () => {
   });
 
   test("without a repository are put away a few in each claim", async () => {
-    for (let i = 0; i < 6; i += 1) await insert();
+    for (let i = 0; i < 3; i += 1) await insert();
     await convex.inside(async (ctx) => await ctx.db.delete(repositoryId));
     expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: NOW, now: NOW });
     expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: null, now: NOW });
@@ -157,6 +167,27 @@ describe("its rows", () => {
     const jobId = await insert({ cancelRequested: true });
     expect((await convex.claim()).answer.job).toBeNull();
     expect(await convex.job(jobId)).toMatchObject({ status: "canceled" });
+  });
+});
+
+describe("a job that ended and that it puts back", () => {
+  test("has a week again until it is given up, and returns as quickly as a new one", async () => {
+    const token = await running();
+    await convex.work("release", token);
+    for (const end of ["complete", "release"] as const) {
+      convex.skip(7 * DAY);
+      const { token } = await convex.claim();
+      const { document, digest } = await handIn(0);
+      await convex.work("stageDocs", { ...token, docs: [document] });
+      const result = { ...token, digests: [digest], message: "m" };
+      await convex.work(end, end === "complete" ? result : token);
+      expect((await convex.row(token.jobId)).status).toMatch(/completed|dead/);
+      await patch(token.jobId, { status: "pending", runAt: Date.now() });
+      const again = await convex.claim();
+      const released = await convex.work("release", again.token);
+      expect(released).toMatchObject({ status: "pending", runAt: Date.now() });
+      expect((await convex.row(token.jobId)).returns).toBe(1);
+    }
   });
 });
 

@@ -129,5 +129,12 @@ test("everything else that is registered is internal", async () => {
       }
     }
   }
-  expect(internal.sort()).toEqual(["beat", "dropOutdated", "dropStaged", "expire", "sweep"]);
+  expect(internal.sort()).toEqual([
+    "beat",
+    "dropEarlier",
+    "dropOutdated",
+    "dropStaged",
+    "expire",
+    "sweep",
+  ]);
 });

@@ -167,6 +167,16 @@ describe("a lease that nobody renews", () => {
     expect((await convex.job(token.jobId)).status).toBe("pending");
   });
 
+  test("is swept a few jobs in each call where their rows are large", async () => {
+    const job = { status: "claimed" as const, prompt: "x".repeat(900 * 1024), createdAt: NOW };
+    const lease = { attempt: 1, beat: 1, expiresAt: NOW };
+    for (let i = 0; i < 20; i += 1) {
+      await convex.inside(async (ctx) => await ctx.db.insert("jobs", { ...job, ...lease }));
+    }
+    for (let i = 0; i < 4; i += 1) await convex.cron("sweep");
+    expect(await convex.jobs({ status: "claimed" })).toEqual([]);
+  });
+
   test("is not swept while it runs", async () => {
     const token = await running();
     convex.skip(5 * MINUTE - 1);
