@@ -8,7 +8,7 @@ environment; it is the one secret there (docs/why.md).
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,7 +168,7 @@ async def _follow(
 
     More tries with that credential would cost time and prove nothing; the refusal is returned.
     """
-    async for chunk in run.output():
+    async for chunk in _closed(run.output()):
         for event in transcript.feed(chunk):
             account.take(event)
             if isinstance(event, Retrying) and event.status in {401, 403}:
@@ -176,6 +176,13 @@ async def _follow(
             if words := in_words(event, order.directory):
                 progress(words)
     return None
+
+
+async def _closed(output: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give *output* and a line end, for a last line that has none."""
+    async for chunk in output:
+        yield chunk
+    yield b"\n"
 
 
 def in_words(event: Event, tree: Path) -> str | None:

@@ -7,6 +7,7 @@ a time limit or a lost lease kills it with its helpers.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import re
 import shutil
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +29,13 @@ from fondation_worker.errors import (
     RepositoryMissing,
 )
 from fondation_worker.job import Source
-from fondation_worker.runner.process import launched
+from fondation_worker.runner.process import COMPLAINT_LIMIT, launched
+from fondation_worker.settings import MOST_SLOTS
 
 logger = logging.getLogger(__name__)
+
+# Threads of git's own: those that the event loop shares resolve host names, which heartbeats need.
+_THREADS = ThreadPoolExecutor(max_workers=MOST_SLOTS, thread_name_prefix="git")
 
 _FETCHED = "refs/fondation/fetched"
 _STALL = 60  # seconds without a byte after which git itself gives up
@@ -69,7 +75,8 @@ async def clone(source: Source, tree: Path, *, home: Path, time_limit: float) ->
             await _git(source, tree, home, "checkout", "--quiet", "--detach", _FETCHED)
     except TimeoutError:
         raise CloneFailed(f"the clone took longer than {time_limit:g} s (CLONE_TIMEOUT)") from None
-    return await asyncio.to_thread(_settle, source, tree)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_THREADS, _settle, source, tree)
 
 
 async def _fetch(source: Source, tree: Path, home: Path) -> None:
@@ -88,7 +95,9 @@ async def _fetch(source: Source, tree: Path, home: Path) -> None:
             if position < len(wanted):
                 continue
             if source.ref is None and source.commit is None:
-                raise RepositoryEmpty("the repository has no commit yet") from None
+                raise RepositoryEmpty(
+                    "the repository has no commit on its default branch"
+                ) from None
             missing = (
                 f"commit {source.commit}" if source.commit else f"branch or tag {source.ref!r}"
             )
@@ -99,17 +108,16 @@ async def _fetch(source: Source, tree: Path, home: Path) -> None:
 
 def _settle(source: Source, tree: Path) -> Checkout:
     """Read what was fetched, then drop git's own files: a tool might use them."""
-    with git.Repo(tree) as repository:
-        head = repository.head.commit
-        commit = head.hexsha
-        files = sum(1 for entry in head.tree.traverse() if isinstance(entry, git.Blob))
+    with git.Repo(tree) as repository:  # reads a file; starts no process
+        commit = git.SymbolicReference.dereference_recursive(repository, "HEAD")
     if source.commit and commit != source.commit:
         raise CloneFailed(f"asked for commit {source.commit}, got {commit}")
     shutil.rmtree(tree / ".git")
     directory = tree / source.subdirectory
     if not directory.is_dir():
         raise RefMissing(f"commit {commit} has no directory {source.subdirectory!r}")
-    if not any(directory.iterdir()):
+    files = sum(len(names) for _, _, names in os.walk(directory))
+    if not files:
         raise RepositoryEmpty(f"commit {commit} has no file to analyse")
     return Checkout(commit=commit, directory=directory, files=files)
 
@@ -127,18 +135,26 @@ async def _git(source: Source, tree: Path, home: Path, *arguments: str) -> None:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 istream=subprocess.DEVNULL,
-            )
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(None, process.communicate)
+            )  # its output is not used: every command is told to be quiet
+        done = asyncio.get_running_loop().run_in_executor(_THREADS, _to_the_end, process)
         try:
             await asyncio.wait([done])
         finally:
             ours.shutdown(socket.SHUT_WR)  # the launcher kills what still runs
             await asyncio.wait([done])
         report = json.loads(ours.makefile().readline() or '{"status": null}')
-    _, complaint = done.result()
     if report["status"] != 0:
-        raise _failure(source, complaint.decode(errors="replace"), report["status"])
+        raise _failure(source, done.result(), report["status"])
+
+
+def _to_the_end(process: git.Git.AutoInterrupt) -> str:
+    """Wait until git has ended; return the end of its standard error, which a server may fill."""
+    complaint = b""
+    while process.stderr and (chunk := process.stderr.read1(COMPLAINT_LIMIT)):
+        complaint = (complaint + chunk)[-COMPLAINT_LIMIT:]
+    with contextlib.suppress(git.GitCommandError):  # the launcher's report tells more
+        process.wait()
+    return complaint.decode(errors="replace")
 
 
 def _options(source: Source) -> list[str]:

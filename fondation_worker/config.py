@@ -64,13 +64,26 @@ def load(
     """
     faults: list[str] = []
     texts = _from_file(file, faults) if file else {}
-    texts |= {name: environ[name] for name in _known_names() if environ.get(name)}
-    texts |= {name: value for name, value in (flags or {}).items() if value}
+    for source in (environ, flags or {}):
+        said = {name: source[name] for name in _known_names() if source.get(name)}
+        _overrule(texts, said)
+        texts |= said
     values = dict(_parsed(texts, faults))
     _cross_checks(values, faults)
     if faults:
         raise BadSettings(faults)
     return _config(values, environ)
+
+
+def _overrule(texts: dict[str, str], said: Mapping[str, str]) -> None:
+    """Drop from *texts* what a later source has *said* in another form, NAME or NAME_FILE."""
+    for setting in SETTINGS:
+        forms = {setting.name, f"{setting.name}_FILE"}
+        if setting.name in CREDENTIAL_KINDS:  # and so are the two kinds of credential
+            forms = {form for kind in CREDENTIAL_KINDS for form in (kind, f"{kind}_FILE")}
+        if setting.secret and forms & set(said):
+            for form in forms:
+                texts.pop(form, None)
 
 
 def _known_names() -> Iterator[str]:

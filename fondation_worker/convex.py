@@ -115,12 +115,16 @@ async def connect(url: str, functions: str) -> AsyncIterator[Convex]:
 
 
 async def until_answered(
-    call: Callable[[], Awaitable[_Answer]], *, deadline: float | None = None, patient: bool = False
+    call: Callable[[], Awaitable[_Answer]],
+    *,
+    deadline: Callable[[], float] | None = None,
+    patient: bool = False,
 ) -> _Answer:
     """Return the answer of *call*, repeating it while its outcome is unknown.
 
     *patient* also sits out a refused key: an operator may be changing keys, and what is handed in
-    must not be lost to that. Raises LeaseLost when *deadline* (seconds on `boottime`) passes first.
+    must not be lost to that. Raises LeaseLost when *deadline* (seconds on `boottime`; it may move)
+    passes first.
     """
     tries = 0
     while True:
@@ -136,7 +140,7 @@ async def until_answered(
         if tries in {1, 5} or tries % 20 == 0:
             logger.warning("%s; asking again (try %d)", trouble, tries + 1)
         wait = wait_before(tries)
-        if deadline is not None and boottime() + wait >= deadline:
+        if deadline is not None and boottime() + wait >= deadline():
             raise LeaseLost("expired")
         await asyncio.sleep(wait)
 

@@ -2,20 +2,18 @@
 
 import asyncio
 import logging
-import os
 import secrets
-import shutil
 import signal
-from contextlib import suppress
-from pathlib import Path
 
 from fondation_worker import __version__, claude, logs
 from fondation_worker.clock import boottime
-from fondation_worker.config import Config
+from fondation_worker.config import Config, secrets_of
 from fondation_worker.convex import connect
-from fondation_worker.errors import BadSettings, Refused
+from fondation_worker.errors import Refused
+from fondation_worker.host import drop_environment, kept_label, settled_on_this_host
 from fondation_worker.pipeline import Tools, run_job
 from fondation_worker.queue import Claimed, Idle, Queue
+from fondation_worker.redact import Redactor
 from fondation_worker.runner.process import ProcessRoom
 from fondation_worker.verdict import Verdict
 from fondation_worker.wakeup import EMPTY_WAIT, Bell, Subscription, listen
@@ -25,14 +23,6 @@ logger = logging.getLogger(__name__)
 
 REFUSED_WAIT = 60.0  # seconds before a worker whose key was refused asks again
 
-# What git, the CLI and TLS need of the environment. Everything else is dropped as soon as the
-# settings are read, so that no child, and no library that reads os.environ, is handed a secret.
-ENVIRONMENT = {
-    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-}
-
 
 async def serve(config: Config) -> None:
     """Do jobs until SIGTERM or SIGINT; then drain, and return.
@@ -40,7 +30,8 @@ async def serve(config: Config) -> None:
     Raises BadSettings for what only this host can tell of the settings; nothing was started then.
     """
     drop_environment()
-    worker_id = settled_on_this_host(config)
+    config = settled_on_this_host(config)
+    worker_id = config.worker_id or kept_label(config.state_dir)
     instance = f"{worker_id}-{secrets.token_hex(4)}"
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +44,7 @@ async def serve(config: Config) -> None:
             worker_id=worker_id,
             instance=instance,
             lease_time=config.lease_time,
+            redact=Redactor(secrets_of(config)),
         )
         bell = Bell(config.poll_interval)
         worker = Worker(config, _tools(config, queue, instance), bell, stop)
@@ -104,7 +96,7 @@ class Worker:
                 drainer = group.create_task(self._drain(patience))
                 await asyncio.wait(slots)
                 drainer.cancel()
-        except TimeoutError:
+        except TimeoutError:  # the slots that were still busy have given their jobs back
             logger.info("the drain time is over")
 
     async def _drain(self, patience: asyncio.Timeout) -> None:
@@ -114,8 +106,7 @@ class Worker:
         logger.info("stopping: %d jobs may run on for %g s", self.active, self._config.drain_time)
         for scope in self._idle:
             scope.reschedule(now)
-        if self.active:
-            patience.reschedule(now + self._config.drain_time)
+        patience.reschedule(now + self._config.drain_time)
 
     async def _slot(self) -> None:
         """Wait for work, claim, do one job; again and again."""
@@ -134,7 +125,6 @@ class Worker:
             async with scope:
                 woken_by = "start"
                 while True:
-                    await self._until_pause_is_over()
                     heard = self._bell.count
                     answer = await self._claim(heard)
                     if isinstance(answer, Claimed):
@@ -149,6 +139,7 @@ class Worker:
     async def _claim(self, heard: int) -> Claimed | Idle:
         """Claim, unless another slot was answered "nothing" a moment ago about the same news."""
         async with self._claiming:
+            await self._until_pause_is_over()
             if self._empty:
                 known, when, idle = self._empty
                 if known == heard and boottime() - when < EMPTY_WAIT:
@@ -209,46 +200,6 @@ class Worker:
         convex = f"Convex: {convex_trouble}" if convex_trouble else None
         stopping = "stopping" if self._stop.is_set() else None
         return tuple(reason for reason in (stopping, convex, paused) if reason)
-
-
-def drop_environment() -> None:
-    """Empty this process's environment down to what its children need."""
-    for name in set(os.environ) - ENVIRONMENT:
-        del os.environ[name]
-
-
-def settled_on_this_host(config: Config) -> str:
-    """Check what only this host can tell; return the worker's label. Raises BadSettings."""
-    faults = []
-    if shutil.which(config.claude_cli) is None:
-        faults.append(
-            f"CLAUDE_CLI: {config.claude_cli!r} is not a program on this host; for example:"
-            " npm install -g @anthropic-ai/claude-code, or CLAUDE_CLI=/usr/bin/claude"
-        )
-    if shutil.which("git") is None:
-        faults.append("PATH: there is no git on it; for example: apt-get install git")
-    for name, directory in (("STATE_DIR", config.state_dir), ("TEMP_DIR", config.temp_dir)):
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            faults.append(f"{name}: {str(directory)!r} cannot be made: {error.strerror}")
-            continue
-        if not os.access(directory, os.W_OK | os.X_OK):
-            faults.append(f"{name}: {str(directory)!r} cannot be written to by this user")
-    if faults:
-        raise BadSettings(faults)
-    return config.worker_id or _kept_label(config.state_dir)
-
-
-def _kept_label(state_dir: Path) -> str:
-    """Return the label in the state directory; made the first time."""
-    kept = state_dir / "worker-id"
-    with suppress(FileNotFoundError):
-        if label := kept.read_text(encoding="utf-8").strip():
-            return label
-    label = f"worker-{secrets.token_hex(8)}"
-    kept.write_text(f"{label}\n", encoding="utf-8")
-    return label
 
 
 def _tools(config: Config, queue: Queue, instance: str) -> Tools:

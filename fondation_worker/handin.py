@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 
 from fondation_worker.convex import until_answered, wait_before
-from fondation_worker.errors import NotStaged
+from fondation_worker.errors import NotStaged, Refused
 from fondation_worker.job import Token
 from fondation_worker.queue import Queue, proof
 from fondation_worker.result import INLINE_SUM, Document, Result
@@ -18,6 +18,8 @@ from fondation_worker.result import INLINE_SUM, Document, Result
 logger = logging.getLogger(__name__)
 
 BATCH_LIMIT = INLINE_SUM // 2  # bytes of text in one `stageDocs`; a mutation may write 16 MiB
+
+MOST_ROUNDS = 8  # of staging and completing: about a minute; then the two sides disagree for good
 
 
 async def hand_in(queue: Queue, token: Token, result: Result) -> None:
@@ -27,6 +29,8 @@ async def hand_in(queue: Queue, token: Token, result: Result) -> None:
         if rounds > 1:  # the second `complete` should have been enough
             logger.warning("Convex still misses documents; staging them again")
             await asyncio.sleep(wait_before(rounds))
+        if rounds > MOST_ROUNDS:
+            raise Refused("not_staged", "Convex keeps missing documents that were staged")
         try:
             await until_answered(partial(_complete, queue, token, result), patient=True)
         except NotStaged as error:

@@ -62,10 +62,11 @@ class Lease:
                 async with asyncio.timeout(max(0.0, wait - REPORT_INTERVAL)):
                     await self.changed.wait()
             try:
-                await self.beat(margin)
+                async with asyncio.timeout(interval):  # a call that hangs is one lost renewal
+                    await self.beat(margin)
                 wait = interval
-            except (Unreachable, Refused) as error:  # the deadline decides, not this answer
-                logger.warning("heartbeat %d: %s", self._beat, error)
+            except (TimeoutError, Unreachable, Refused) as error:  # the deadline decides
+                logger.warning("heartbeat %d: %s", self._beat, str(error) or "no answer")
                 wait = min(interval, RETRY_INTERVAL)
 
 
@@ -84,6 +85,7 @@ async def held(
     lease = Lease(deadline - margin, renew)
     await _first_renewal(lease, margin)
     loss: LeaseLost | None = None
+    left = False  # the body is over, however it ended: there is nothing to cancel any more
 
     async def watch(scope: asyncio.Timeout) -> None:
         nonlocal loss
@@ -92,7 +94,7 @@ async def held(
                 tasks.create_task(lease.keep(interval, margin))
                 tasks.create_task(_tick(lease))
         except* LeaseLost as lost:
-            if lease.cancels:
+            if lease.cancels and not left:
                 loss = next(error for error in lost.exceptions if isinstance(error, LeaseLost))
                 scope.reschedule(asyncio.get_running_loop().time())
 
@@ -106,6 +108,7 @@ async def held(
             if loss is None:
                 raise
         finally:
+            left = True
             watcher.cancel()
     if loss is not None:
         raise loss

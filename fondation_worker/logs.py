@@ -35,7 +35,10 @@ class TextLines(logging.Formatter):
         """Return the line, with a traceback below it if there is one."""
         token = _job.get()
         about_job = f"job {token.job_id} attempt {token.attempt}: " if token else ""
-        text = f"{_time(record)} {record.levelname:<7} {about_job}{record.getMessage()}"
+        message = (
+            record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        )  # one event, one line
+        text = f"{_time(record)} {record.levelname:<7} {about_job}{message}"
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
         return self._redact(text)

@@ -17,7 +17,7 @@ from fondation_worker.queue import Claimed, Queue, Report
 from fondation_worker.result import Result, documents_from
 from fondation_worker.runner import Room
 from fondation_worker.verdict import Verdict, verdict
-from fondation_worker.workspace import workspace
+from fondation_worker.workspace import Workspace, workspace
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +56,8 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
             lease_time=tools.lease_time,
         ) as lease:
             outcome = await _outcome(claimed, lease, tools, waits=waits)
-            lease.work_is_done()
             return await _settle(claimed, lease, outcome, tools.queue)
-    except LeaseLost as lost:
+    except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
         logger.warning("%s; the run was killed and nothing is written", lost)
         return None
     except asyncio.CancelledError:
@@ -72,44 +71,55 @@ async def _renew(queue: Queue, token: Token, beat: int, report: Report) -> float
 
 
 async def _outcome(claimed: Claimed, lease: Lease, tools: Tools, *, waits: int) -> Result | Verdict:
-    """Return what the attempt came to; only a cancellation leaves as an exception."""
-    limit = claimed.job.time_limit(tools.job_timeout)
+    """Return what the attempt came to; only a cancellation leaves as an exception.
+
+    A result counts from the moment it is there: neither the time limit nor the lease's end can take
+    it away while the workspace is being removed.
+    """
     try:
-        try:
-            async with asyncio.timeout(limit):
-                return await _analysis(claimed.job, claimed.token, lease, tools)
-        except TimeoutError:
-            raise TimedOut(
-                f"the run took longer than {limit:g} s (timeoutMs, JOB_TIMEOUT)"
-            ) from None
+        async with workspace(tools.temp_dir, tools.instance, claimed.token) as places:
+            result = await _in_time(claimed.job, lease, tools, places)
+            lease.work_is_done()
     except JobError as error:
         return verdict(error, in_a_row=waits + 1, now=tools.queue.now())
     except Exception as bug:
         logger.exception("a fault of this program")
         return verdict(bug, in_a_row=waits + 1, now=tools.queue.now())
+    else:
+        return result
 
 
-async def _analysis(job: Job, token: Token, lease: Lease, tools: Tools) -> Result:
+async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace) -> Result:
+    """Return the analysis, or raise TimedOut when it takes longer than the job may."""
+    limit = job.time_limit(tools.job_timeout)
+    scope = asyncio.timeout(limit)
+    try:
+        async with scope:
+            return await _analysis(job, lease, tools, places)
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise TimedOut(f"the run took longer than {limit:g} s (timeoutMs, JOB_TIMEOUT)") from error
+
+
+async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> Result:
     """Clone the repository, run Claude over it, return the documents. Raises JobError."""
     lease.report(status="cloning", progress=f"cloning {job.repository}", step=1)
     source = job.source(allow_local=tools.allow_local)
-    async with workspace(tools.temp_dir, tools.instance, token) as places:
-        started = boottime()
-        checkout = await clone(
-            source, places.tree, home=places.home, time_limit=tools.clone_timeout
-        )
-        logger.info(
-            "cloned %s at %s, %d files, in %.1f s",
-            job.repository, checkout.commit, checkout.files, boottime() - started,
-        )  # fmt: skip
-        lease.report(status="analyzing", progress="starting Claude", step=2)
-        order = claude.order_for(tools.claude, job.prompt, job.model, checkout.directory, places)
-        answer = await claude.analyse(
-            tools.room,
-            order,
-            progress=lambda words: lease.report(status="analyzing", progress=words, step=2),
-        )
-        logger.info("analysed in %.1f s: %s", boottime() - started, answer.usage.in_words())
+    started = boottime()
+    checkout = await clone(source, places.tree, home=places.home, time_limit=tools.clone_timeout)
+    logger.info(
+        "cloned %s at %s, %d files, in %.1f s",
+        job.repository, checkout.commit, checkout.files, boottime() - started,
+    )  # fmt: skip
+    lease.report(status="analyzing", progress="starting Claude", step=2)
+    order = claude.order_for(tools.claude, job.prompt, job.model, checkout.directory, places)
+    answer = await claude.analyse(
+        tools.room,
+        order,
+        progress=lambda words: lease.report(status="analyzing", progress=words, step=2),
+    )
+    logger.info("analysed in %.1f s: %s", boottime() - started, answer.usage.in_words())
     return Result(
         documents=documents_from(answer.text, fallback_title=job.repository),
         commit=checkout.commit,
@@ -127,7 +137,7 @@ async def _settle(
             await hand_in(queue, claimed.token, outcome)
             logger.info("completed: %s", outcome.message)
             return None
-        status = await queue.fail(claimed.token, outcome, deadline=lease.deadline)
+        status = await queue.fail(claimed.token, outcome, deadline=lambda: lease.deadline)
         logger.warning("failed (%s), now %s: %s", outcome.failure, status, outcome.message)
     except (LeaseLost, Refused) as error:
         what = "result" if isinstance(outcome, Result) else "failure"
@@ -140,7 +150,7 @@ async def _give_back(claimed: Claimed, lease: Lease | None, queue: Queue) -> Non
     deadline = lease.deadline if lease else claimed.deadline
     try:
         async with asyncio.timeout(RELEASE_LIMIT):
-            await queue.release(claimed.token, reason="shutdown", deadline=deadline)
+            await queue.release(claimed.token, reason="shutdown", deadline=lambda: deadline)
         logger.info("released: another worker can take it")
     except (TimeoutError, LeaseLost, Refused) as error:
         logger.warning("could not be released (%s); its lease will run out", str(error) or "late")

@@ -6,6 +6,7 @@ Every call may be repeated with the same arguments, and is, whenever its outcome
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from fondation_worker.clock import boottime
 from fondation_worker.convex import Convex, until_answered
 from fondation_worker.errors import InvalidJob, LeaseLost, Refused, Unreachable
 from fondation_worker.job import Job, Token
+from fondation_worker.redact import Redactor
 from fondation_worker.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -51,9 +53,17 @@ class Queue:
     """This worker's side of the queue in Convex."""
 
     def __init__(
-        self, convex: Convex, *, key: str, worker_id: str, instance: str, lease_time: float
+        self,
+        convex: Convex,
+        *,
+        key: str,
+        worker_id: str,
+        instance: str,
+        lease_time: float,
+        redact: Redactor,
     ) -> None:
         self._convex = convex
+        self._redact = redact  # a product shows its users what stands in a row
         self._key = key
         self._names = {"workerId": worker_id, "instance": instance}
         self._lease_ms = round(lease_time * 1000)
@@ -100,7 +110,7 @@ class Queue:
             logger.error("job %s: %s", proof.job_id, error)  # noqa: TRY400 the text says all
             told = Verdict(failure=error.failure, message=str(error), pause=0.0)
             with contextlib.suppress(LeaseLost, Refused):  # its lease will run out
-                await self.fail(proof, told, deadline=deadline)
+                await self.fail(proof, told, deadline=lambda: deadline)
             return None
 
     async def heartbeat(self, token: Token, *, beat: int, report: Report) -> float:
@@ -109,25 +119,28 @@ class Queue:
         arguments = proof(token) | {
             "beat": beat,
             "status": report.status,
-            "progress": report.progress,
+            "progress": self._redact(report.progress),
             "currentStep": report.step,
             "totalSteps": TOTAL_STEPS,
         }
         answer = _read(await self.call("heartbeat", arguments), _LeaseAnswer)
         return self._deadline(asked, until=answer.lease_until, now=answer.now)
 
-    async def fail(self, token: Token, verdict: Verdict, *, deadline: float) -> str:
+    async def fail(self, token: Token, verdict: Verdict, *, deadline: Callable[[], float]) -> str:
         """Report a failed attempt; return the job's new status.
 
         Raises LeaseLost, also when *deadline* passes, and Refused.
         """
-        arguments = proof(token) | {"class": verdict.failure, "message": verdict.message}
+        arguments = proof(token) | {
+            "class": verdict.failure,
+            "message": self._redact(verdict.message),
+        }
         if verdict.pause:
             arguments["retryAt"] = round((self.now() + verdict.pause) * 1000)
         answer = await until_answered(lambda: self.call("fail", arguments), deadline=deadline)
         return _read(answer, _StatusAnswer).status
 
-    async def release(self, token: Token, *, reason: str, deadline: float) -> None:
+    async def release(self, token: Token, *, reason: str, deadline: Callable[[], float]) -> None:
         """Give the job back unspent. Raises LeaseLost, also when *deadline* passes, and Refused."""
         arguments = proof(token) | {"reason": reason}
         await until_answered(lambda: self.call("release", arguments), deadline=deadline)

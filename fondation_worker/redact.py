@@ -15,7 +15,7 @@ _SHAPES = re.compile(
     sk-ant-[A-Za-z0-9_-]{8,}            # Anthropic keys and OAuth tokens
     | gh[pousr]_[A-Za-z0-9]{16,}        # GitHub tokens
     | github_pat_[A-Za-z0-9_]{16,}
-    | (?<=://)[^\s/@:]*:?[^\s/@]+(?=@)  # user information in a URL
+    | (?<=://)[^\s/@]{1,512}(?=@)  # user information in a URL
     | (?<=[Bb]earer\ )[A-Za-z0-9._~+/-]{8,}=*
     """,
     re.VERBOSE,

@@ -12,9 +12,8 @@ INLINE_LIMIT = 64 * 1024  # bytes of one document's text; larger ones become fil
 INLINE_SUM = 4 * 1024 * 1024  # bytes of all inline texts of an attempt
 EXCERPT = 16 * 1024  # bytes of a stored file's text that its row carries
 TITLE_LIMIT = 200  # characters
-
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
-_FENCE = re.compile(r"^ {0,3}(?:```|~~~).*?^ {0,3}(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
+HEADING_LIMIT = 1000  # characters of a line that are looked at for a title
+DEEPEST_HEADING = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +155,28 @@ def documents_from(text: str, *, fallback_title: str) -> tuple[Document, ...]:
 
 
 def title_of(text: str) -> str | None:
-    """Return the first Markdown heading outside code fences, without marks, or None."""
-    heading = _HEADING.search(_FENCE.sub("", text))
-    title = re.sub(r"[`*_]", "", heading[1]).strip()[:TITLE_LIMIT].strip() if heading else ""
-    return title or None
+    """Return the first Markdown heading outside code fences, without marks, or None.
+
+    Line by line: what a repository makes a model write must not cost more than it is long.
+    """
+    fence = ""
+    for line in text.splitlines():
+        bare = line.strip()
+        if fence:
+            fence = "" if bare.startswith(fence) else fence
+        elif bare.startswith(("```", "~~~")):
+            fence = bare[:3]
+        elif title := _heading(bare[:HEADING_LIMIT]):
+            return title
+    return None
+
+
+def _heading(line: str) -> str:
+    """Return the words of *line* if it is a heading, else nothing."""
+    words = line.lstrip("#")
+    if not 1 <= len(line) - len(words) <= DEEPEST_HEADING or not words.startswith((" ", "\t")):
+        return ""
+    return re.sub(r"[`*_]", "", words.rstrip("# \t")).strip()[:TITLE_LIMIT].strip()
 
 
 def slug_of(title: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h)?", re.IGNORECASE)
 _SECONDS = {None: 0.001, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 LONGEST = 7 * 86400  # seconds
+SHORTEST_INTERVAL = 0.5  # seconds
 LONGEST_LEASE = 3600  # seconds
 MOST_SLOTS = 64
 HIGHEST_PORT = 65535
@@ -52,6 +53,13 @@ def duration(text: str) -> float:
 
 def _duration_or_zero(text: str) -> float:
     return 0.0 if re.fullmatch(r"0+(ms|s|sec|m|min|h)?", text.strip()) else duration(text)
+
+
+def _interval(text: str) -> float:
+    seconds = duration(text)
+    if seconds < SHORTEST_INTERVAL:
+        raise ValueError("is less than 0.5 s; a bare number is milliseconds")
+    return seconds
 
 
 def _lease(text: str) -> float:
@@ -151,11 +159,11 @@ SETTINGS = (
             example="fondation/", help="folder of the functions inside the deployment"),
     Setting(name="WORKER_ID", parse=_label, default=None,
             example="worker-1", help="label for people; made once and kept when not set"),
-    Setting(name="POLL_INTERVAL", parse=duration, default="5000",
+    Setting(name="POLL_INTERVAL", parse=_interval, default="5000",
             example="5s", help="time between two questions for work while push is down"),
     Setting(name="LEASE_TIME", parse=_lease, default="300000",
             example="5min", help="how long a claim holds without a renewal"),
-    Setting(name="HEARTBEAT_INTERVAL", parse=duration, default="60000",
+    Setting(name="HEARTBEAT_INTERVAL", parse=_interval, default="60000",
             example="1min", help="time between two renewals; at most half of LEASE_TIME"),
     Setting(name="MAX_CONCURRENT_JOBS", parse=_slots, default="1",
             example="2", help="slots: how many jobs run at once"),

@@ -158,6 +158,8 @@ class Account:
                 self.retrying = event
             case LimitReached():
                 self.limit = event
+            case ToolCall():  # the model has answered since: that trouble is over
+                self.retrying = None
 
     def success(self, *, exit_status: int, complaint: str) -> Finished:
         """Return the result if and only if the run was a success; else raise why it was not.

@@ -118,21 +118,33 @@ async def listen(subscription: Subscription, bell: Bell) -> None:
     """Keep a child listening, for ever, and ring *bell* for what it hears."""
     while True:
         wait = RESTART_WAIT
-        async with _child(subscription) as lines:
-            async for line in _while_alive(lines, bell):
-                event = msgspec.json.decode(line, type=_Event)
-                if event.event == "pulse":
-                    bell.pulse()
-                elif event.event == "refused":
-                    logger.error("push: Convex refused the subscription: %s", event.reason)
-                    wait = REFUSED_WAIT
-                elif event.event == "ended":
-                    logger.warning("push: the client ended: %s", event.reason)
-                elif event.available:
-                    await bell.announce()
+        try:
+            refused = await _hear(subscription, bell)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:  # a broken line, no process
+            logger.warning("push: %s", error)
+        else:
+            wait = REFUSED_WAIT if refused else RESTART_WAIT
         logger.warning("push is down; polling, and trying again in %g s", wait)
         await bell.lost()
         await asyncio.sleep(wait)
+
+
+async def _hear(subscription: Subscription, bell: Bell) -> bool:
+    """Ring *bell* for what one child hears, until it ends; return whether it was refused."""
+    async with _child(subscription) as lines:
+        async for line in _while_alive(lines, bell):
+            event = msgspec.json.decode(line, type=_Event)
+            match event.event:
+                case "pulse" if event.available:
+                    bell.pulse()
+                case "work" if event.available:
+                    await bell.announce()
+                case "ended":
+                    logger.warning("push: the client ended: %s", event.reason)
+                case "refused":
+                    logger.error("push: Convex refused the subscription: %s", event.reason)
+                    return True
+    return False
 
 
 async def _while_alive(lines: asyncio.StreamReader, bell: Bell) -> AsyncIterator[bytes]:
@@ -154,28 +166,32 @@ async def _while_alive(lines: asyncio.StreamReader, bell: Bell) -> AsyncIterator
 async def _child(subscription: Subscription) -> AsyncIterator[asyncio.StreamReader]:
     """Run the listening child; give the lines it writes. It is killed on leaving."""
     ours, theirs = os.pipe()
-    try:
+    with open(ours, "rb") as reading, open(theirs, "wb") as writing:  # noqa: ASYNC230, PTH123 pipes
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", str(CHILD), str(theirs)),
+            *(sys.executable, "-I", str(CHILD), str(theirs), str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
             pass_fds=(theirs,),
             start_new_session=True,
         )
-    finally:
-        os.close(theirs)
-    lines = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    pipe, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(ours, "rb")
-    )
+        try:
+            writing.close()
+            lines = asyncio.StreamReader()
+            pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(lines), reading
+            )
+            with contextlib.closing(pipe):
+                if process.stdin:
+                    process.stdin.write(_orders(subscription))
+                yield lines
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _orders(subscription: Subscription) -> bytes:
+    """Return the line that the child is given."""
     orders = {"url": subscription.url, "key": subscription.key, "functions": subscription.functions}
-    try:
-        if process.stdin:
-            process.stdin.write(json.dumps(orders).encode() + b"\n")
-        yield lines
-    finally:
-        pipe.close()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    return json.dumps(orders).encode() + b"\n"

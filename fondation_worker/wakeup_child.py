@@ -1,11 +1,13 @@
 """The child process that listens to Convex with the official client. Started by `wakeup.py`.
 
 It only subscribes. The client holds the interpreter lock while it connects, has no time limit and
-cannot be closed, so it lives where nobody minds, and where SIGKILL ends it. Usage:
-`wakeup_child.py FD`, with one JSON line `{"url", "key", "functions"}` on standard input. Events go
-to descriptor FD, one JSON object a line: `{"event": "work", "available": bool}`,
-`{"event": "pulse"}`, and as the last one `{"event": "refused" | "ended", "reason"}`. Standard
-output is not used: the client prints functions' console output there.
+cannot be closed, so it lives where nobody minds, and where SIGKILL ends it.
+
+Usage: `wakeup_child.py FD PARENT`, with one JSON line `{"url", "key", "functions"}` on standard
+input. It dies with process PARENT. Events go to descriptor FD, one JSON object a line:
+`{"event": "work" | "pulse", "available": bool}`, and as the last one
+`{"event": "refused" | "ended", "reason"}`. Standard output is not used: the client prints
+functions' console output there.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 def main() -> int:
     """Listen until refused or killed; return the exit status."""
     events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-    _die_with_parent()
+    _die_with(parent=int(sys.argv[2]))
     orders = json.loads(sys.stdin.readline())
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         _tell(events, asyncio.run(_listen(orders, events)))
@@ -57,18 +59,17 @@ def _last_event(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ConvexError):
         code = error.data.get("code") if isinstance(error.data, dict) else None
         return {"event": "refused", "reason": str(code or "error")}
-    return {"event": "ended", "reason": str(error) or type(error).__name__}
+    return {"event": "ended", "reason": (str(error) or type(error).__name__)[:500]}
 
 
 def _tell(events: TextIO, event: dict[str, Any]) -> None:
     events.write(json.dumps(event) + "\n")
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent dies, and go if it has already."""
-    parent = os.getppid()
+def _die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the process *parent* dies, and go if it has already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if os.getppid() != parent:
         os._exit(1)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,16 +28,19 @@ async def workspace(parent: Path, instance: str, token: Token) -> AsyncIterator[
 
     Its name carries the instance, so that workers may share *parent*. Raises DiskTrouble.
     """
-    top = parent / f"{instance}-{token.job_id[-12:]}-{token.attempt}"
+    top = parent / f"{instance}-{token.job_id}-{token.attempt}"
     places = Workspace(tree=top / "tree", home=top / "home", scratch=top / "tmp")
     try:
         parent.mkdir(parents=True, exist_ok=True)
         top.mkdir(mode=0o700)
+    except OSError as error:
+        raise DiskTrouble(f"{top}: could not be made: {error.strerror}") from error
+    try:
         for place in (places.tree, places.home, places.scratch):
             place.mkdir(mode=0o700)
     except OSError as error:
         await _remove(top)
-        raise DiskTrouble(f"{parent}: no directory could be made: {error.strerror}") from error
+        raise DiskTrouble(f"{top}: nothing could be made in it: {error.strerror}") from error
     try:
         yield places
     finally:
@@ -46,7 +48,18 @@ async def workspace(parent: Path, instance: str, token: Token) -> AsyncIterator[
 
 
 async def _remove(top: Path) -> None:
-    """Remove *top* in a thread: heartbeats must not wait for a large tree."""
-    await asyncio.to_thread(shutil.rmtree, top, ignore_errors=True)
+    """Remove *top*; what cannot be removed is said in the log, and nothing is raised.
+
+    `rm`, not `shutil.rmtree`: that one recurses, and a repository may be deeper than our stack.
+    """
+    try:
+        removing = await asyncio.create_subprocess_exec(
+            *("rm", "-rf", "--one-file-system", "--", str(top)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await removing.wait()
+    except OSError as error:
+        logger.error("rm could not be started: %s", error.strerror)  # noqa: TRY400 said below
     if top.exists():
         logger.error("%s could not be removed whole; remove it by hand", top)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 ORDER = (
     *("__init__", "errors", "clock"),  # no imports of ours
     *("settings", "config", "job", "result", "transcript", "verdict", "redact"),  # pure
-    *("logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
+    *("host", "logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
     *("queue", "lease", "handin"),  # steps
     *("pipeline", "daemon"),  # flow

@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from fondation_worker.config import load, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.settings import SETTINGS
 
+EXIT_BUG = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 
 
@@ -53,7 +55,8 @@ def _setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(file: Path | None, **flags: str | None) -> None:
     """Do jobs until SIGTERM, then drain. Settings: INI file, environment, flags; the last rules.
 
-    Exit status: 0 stopped as asked, 78 bad settings (every fault is listed, nothing was started).
+    Exit status: 0 stopped as asked; 1 a fault of the program, its log has the details; 78 bad
+    settings, every fault is listed, nothing was started.
     """
     from fondation_worker import daemon, logs  # noqa: PLC0415 the other commands start without them
     from fondation_worker.redact import Redactor  # noqa: PLC0415
@@ -67,3 +70,6 @@ def run(file: Path | None, **flags: str | None) -> None:
         for fault in error.faults:
             click.echo(f"fondation-worker: {fault}", err=True)
         sys.exit(EXIT_BAD_SETTINGS)
+    except Exception:
+        logging.getLogger(__name__).critical("a fault of this program ends it", exc_info=True)
+        sys.exit(EXIT_BUG)

@@ -20,6 +20,7 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 _OOM_SCORE = "300"  # the kernel shall choose the job before the worker
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,6 +57,12 @@ def _start(argv: list[str], lifeline: socket.socket) -> int:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != me:  # the launcher died before the line above
             os._exit(127)
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # a setuid program could not be killed by us
+        for number in (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):  # Python ignores them; programs rely on them
+            signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 no pathlib: start-up time
             score.write(_OOM_SCORE)

@@ -64,7 +64,7 @@ class ProcessRun:
     async def ended(self) -> Ended | None:
         """Wait until the command and all that it started is gone; None: the launcher was killed."""
         report = json.loads(await self._lifeline.readline() or "null")
-        await self._process.wait()
+        await self.gone()
         if report is None:
             return None
         return Ended(
@@ -90,10 +90,14 @@ class ProcessRun:
             self._complaint = (self._complaint + chunk)[-COMPLAINT_LIMIT:]
 
     async def gone(self) -> None:
-        """Wait for the launcher after its lifeline was cut; it has then killed everything."""
+        """Wait until the launcher has ended, as it does once its lifeline is cut.
+
+        Not by `Process.wait`, which also waits for the end of pipes that an orphan may hold.
+        """
         try:
             async with asyncio.timeout(KILL_LIMIT):
-                await self._process.wait()
+                while self._process.returncode is None:
+                    await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
             words = "a run's processes do not die; process %d waits for them"
             logger.error(words, self._process.pid)  # noqa: TRY400 no traceback tells more
@@ -115,25 +119,16 @@ class ProcessRoom:
                     lifeline.close()
                     raise
             run = ProcessRun(process, reader, output.fileno())
-            try:
-                async with _pipes(run, order):
+            async with asyncio.TaskGroup() as pipes:
+                tasks = [pipes.create_task(run.feed(order.standard_input))]
+                tasks.append(pipes.create_task(run.listen()))
+                try:
                     yield run
-            finally:
-                lifeline.close()
-                await run.gone()
-
-
-@asynccontextmanager
-async def _pipes(run: ProcessRun, order: Order) -> AsyncIterator[None]:
-    """Feed the command and listen to its complaints while the body runs."""
-    async with asyncio.TaskGroup() as pipes:
-        tasks = [pipes.create_task(run.feed(order.standard_input))]
-        tasks.append(pipes.create_task(run.listen()))
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
+                finally:
+                    lifeline.close()
+                    await run.gone()
+                    for task in tasks:
+                        task.cancel()
 
 
 def _output_file(scratch: Path) -> IO[bytes]:

@@ -158,15 +158,22 @@ async def test_a_command_that_is_not_there_ends_as_in_a_shell(tmp_path: Path) ->
     assert "/nowhere/claude: No such file" in ended.complaint
 
 
-@pytest.mark.parametrize("gone", ["directory", "scratch"])
-async def test_a_directory_that_is_not_there_is_this_hosts_trouble(
-    tmp_path: Path, gone: str
-) -> None:
-    """Somebody removed the workspace."""
-    lost = replace(order(tmp_path, "true"), **{gone: tmp_path / "gone"})
-    with pytest.raises(DiskTrouble):
-        async with ROOM.run(lost):
-            pass
+async def test_a_directory_that_is_not_there_is_this_hosts_trouble(tmp_path: Path) -> None:
+    """Somebody removed the workspace, or a part of it."""
+    gone, whole = tmp_path / "gone", order(tmp_path, "true")
+    for lost in (replace(whole, directory=gone), replace(whole, scratch=gone)):
+        with pytest.raises(DiskTrouble):
+            async with ROOM.run(lost):
+                pass
+
+
+async def test_the_command_starts_as_from_a_shell_and_can_gain_nothing(tmp_path: Path) -> None:
+    """No signal ignored on its behalf, and no setuid program can lift it above us."""
+    output, _ = await finished(order(tmp_path, "cat /proc/self/status"))
+    status = dict(line.split(":\t", 1) for line in output.decode().splitlines() if ":\t" in line)
+    assert int(status["SigIgn"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert Path("/proc/self/oom_score_adj").read_text() != "300\n"
 
 
 async def test_output_is_whole_however_slowly_it_is_taken(tmp_path: Path) -> None:

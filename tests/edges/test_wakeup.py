@@ -15,8 +15,9 @@ from devtools.backend import Backend, local_backend
 from devtools.stack import Keys, operator
 from fondation_worker.convex import connect
 from fondation_worker.queue import Claimed, Queue
+from fondation_worker.redact import Redactor
 from fondation_worker.wakeup import CHILD, Bell, Subscription, listen
-from tests.processes import running, until
+from tests.processes import parent_of, running, until
 
 KEYS = Keys.new()
 LIMIT = 20.0  # seconds
@@ -37,7 +38,12 @@ async def listening(url: str, key: str = KEYS.worker) -> AsyncIterator[Bell]:
         task = group.create_task(listen(Subscription(url=url, functions="", key=key), bell))
         yield bell
         task.cancel()
-    assert running(f"{CHILD} ") == []
+    assert children() == []
+
+
+def children() -> list[int]:
+    """Return the listening children of this process; other workers of this host have their own."""
+    return [pid for pid in running(f"{CHILD} ") if parent_of(pid) == os.getpid()]
 
 
 async def test_an_enqueued_job_rings(backend: Backend) -> None:
@@ -59,7 +65,14 @@ async def test_a_job_behind_the_first_rings_once_that_is_claimed(backend: Backen
             await queue.enqueue(prompt="x", cloneUrl=f"https://example.com/{name}")
         await until(lambda: bell.count, limit=LIMIT)
         heard = bell.count
-        mine = Queue(convex, key=KEYS.worker, worker_id="w", instance="w-1", lease_time=60)
+        mine = Queue(
+            convex,
+            key=KEYS.worker,
+            worker_id="w",
+            instance="w-1",
+            lease_time=60,
+            redact=Redactor([]),
+        )
         assert isinstance(await mine.claim(), Claimed)
         async with asyncio.timeout(LIMIT):
             assert await bell.wait(heard=heard, next_in=None) == "push"
@@ -93,14 +106,14 @@ async def test_the_pulse_shows_that_push_is_up(backend: Backend) -> None:
 async def test_a_killed_child_is_replaced(backend: Backend) -> None:
     """Push is down for a moment, and the slots are told to look for themselves."""
     async with listening(backend.url) as bell:
-        await until(lambda: running(f"{CHILD} "))
-        (child,) = running(f"{CHILD} ")
+        await until(children)
+        (child,) = children()
         heard = bell.count
         os.kill(child, signal.SIGKILL)
         async with asyncio.timeout(LIMIT):
             await bell.wait(heard=heard, next_in=None)
         assert not bell.push_is_up
-        await until(lambda: running(f"{CHILD} ") not in ([], [child]), limit=LIMIT)
+        await until(lambda: children() not in ([], [child]), limit=LIMIT)
 
 
 async def test_a_refused_key_is_said_and_not_retried_in_silence(
@@ -118,11 +131,13 @@ import asyncio
 from fondation_worker.wakeup import Bell, Subscription, listen
 asyncio.run(listen(Subscription(url={backend.url!r}, functions="", key={KEYS.worker!r}), Bell(60)))
 """
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=tmp_path)
-    await until(lambda: running(f"{CHILD} "), limit=LIMIT)
+    home = tmp_path / "home"
+    home.mkdir()
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=home)
+    await until(lambda: len(running(str(home))) == 2, limit=LIMIT)
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
-    await until(lambda: not running(f"{CHILD} "), limit=LIMIT)
+    await until(lambda: not running(str(home)), limit=LIMIT)
 
 
 async def test_an_absent_deployment_leaves_only_the_poll() -> None:

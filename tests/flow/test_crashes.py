@@ -133,6 +133,21 @@ async def test_a_lease_that_ends_while_convex_is_down_ends_the_run(tmp_path: Pat
         assert (job["status"], job["attempt"]) == ("completed", 2)
 
 
+async def test_a_finished_result_outlives_its_lease(tmp_path: Path) -> None:
+    """The run ended in an outage that was longer than the lease: it is not run again."""
+    async with on_stage(tmp_path, Script(turns=(Turn(text="# Done\n", delay=2),))) as stage:
+        worker = await stage.worker(LEASE_TIME="10s", HEARTBEAT_INTERVAL="2s")
+        job_id = await stage.enqueue()
+        await in_the_model(stage, job_id)
+        await stage.backend.kill()
+        await until(lambda: "analysed in" in worker.messages(), limit=20)
+        await asyncio.sleep(12)
+        await stage.backend.restart()
+        job = await stage.ended(job_id)
+        assert (job["status"], job["attempt"]) == ("completed", 1)
+        assert stage.runs() == 1
+
+
 @pytest.mark.parametrize(
     "path", ["queue:claim", "queue:heartbeat", "queue:stageDocs", "queue:complete"]
 )

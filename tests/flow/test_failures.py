@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from devtools.stack import PLACEHOLDER
 from tests.fakes.messages_api import Drop, Stall, Status, say
 from tests.flow.stage import on_stage
 from tests.processes import running, until
@@ -106,6 +107,17 @@ async def test_a_job_that_keeps_failing_is_dead_after_its_attempts(tmp_path: Pat
         assert row["errorClass"] == "claude_failed"
         assert "500" in row["error"]
         assert stage.runs() >= 2
+
+
+async def test_a_secret_in_an_error_does_not_reach_the_row(tmp_path: Path) -> None:
+    """A gateway may echo the key that it refuses; a product shows the row to its users."""
+    echo = Status(code=400, message=f"unknown key {PLACEHOLDER}", times=None)
+    async with on_stage(tmp_path, say("never", echo)) as stage:
+        worker = await stage.worker()
+        row = await stage.ended(await stage.enqueue(maxAttempts=1))
+        assert "unknown key" in row["error"]
+        assert PLACEHOLDER not in str(row)
+        assert PLACEHOLDER not in worker.messages()
 
 
 async def test_an_empty_answer_is_a_failure(tmp_path: Path) -> None:

@@ -145,6 +145,21 @@ def test_a_secret_given_twice_or_not_readable_is_a_fault(tmp_path: Path) -> None
     assert missing in unread
 
 
+def test_a_later_source_rules_in_whatever_form_it_comes(tmp_path: Path) -> None:
+    """A key in the file, its _FILE in the environment: the environment's; credentials likewise."""
+    key, file = tmp_path / "key", tmp_path / "worker.conf"
+    key.write_text("key-from-a-file")
+    file.write_text("[worker]\nworker_key = key-in-the-ini\nanthropic_api_key = key-in-the-ini\n")
+    environ = {
+        "CONVEX_URL": ENOUGH["CONVEX_URL"],
+        "WORKER_KEY_FILE": str(key),
+        "CLAUDE_CODE_OAUTH_TOKEN": "token-of-the-environment",
+    }
+    config = load(environ, file=file)
+    assert config.worker_key == "key-from-a-file"
+    assert config.credential.kind == "CLAUDE_CODE_OAUTH_TOKEN"
+
+
 def test_two_credentials_are_a_fault() -> None:
     """The CLI would choose one by rules of its own."""
     (fault,) = faults_of(ENOUGH | {"CLAUDE_CODE_OAUTH_TOKEN": "another-credential"})

@@ -30,6 +30,12 @@ def test_a_token_is_known_by_its_shape(token: str) -> None:
     assert token not in Redactor([])(f"fatal: could not use {token} here")
 
 
+def test_a_hostile_text_costs_no_more_than_its_length() -> None:
+    """An error's text may come from a repository or a server."""
+    text = "://" + "a" * 300_000 + " " + "://a:" * 60_000
+    assert Redactor([])(text)
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [

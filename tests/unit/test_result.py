@@ -1,5 +1,6 @@
 """From text to documents: titles, slugs, digests, limits."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -54,6 +55,16 @@ def test_the_title_is_the_first_heading(text: str, title: str | None) -> None:
     assert title_of(text) == title
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["# a" + " " * 300_000 + "b", "```x\n" * 100_000, "#" * 300_000, "# " + "# " * 150_000],
+    ids=["blanks", "fences", "marks", "headings"],
+)
+def test_a_hostile_text_costs_no_more_than_its_length(text: str) -> None:
+    """A pattern that backtracks would hold every slot of the worker for hours."""
+    assert len(title_of(text) or "") <= 200
+
+
 @given(st.text())
 def test_a_slug_fits_a_url(title: str) -> None:
     """Whatever the title."""
@@ -85,7 +96,9 @@ def test_a_large_text_goes_to_a_file_and_leaves_its_beginning(filler: str) -> No
     assert text.startswith(head)
     assert EXCERPT - 4 < len(head.encode()) <= EXCERPT
     assert str(len(text.encode())) in note
-    assert len(document.file_sha256) == 64
+    assert document.file_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    fields = (row["slug"], row["title"], row["kind"], str(row["chapterIndex"]), row["content"])
+    assert document.digest == digest_of(*fields, document.file_sha256)
 
 
 def test_the_limit_itself_is_inline() -> None:

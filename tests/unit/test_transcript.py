@@ -164,6 +164,12 @@ def test_a_retry_that_helped_does_not_spoil_a_success() -> None:
     account_of(RETRY, RESULT).success(exit_status=0, complaint="")
 
 
+def test_a_retry_that_helped_does_not_excuse_a_later_death() -> None:
+    """The model answered in between; what ended the run is another thing."""
+    with pytest.raises(errors.ClaudeFailed):
+        account_of(RETRY, TOOL).success(exit_status=-9, complaint="")
+
+
 def test_the_reset_of_a_rate_limit_is_carried_on() -> None:
     """The job need not come back before."""
     info = {"status": "rejected", "resetsAt": 1795458387, "rateLimitType": "five_hour"}

@@ -1,0 +1,88 @@
+"""What only this host can tell of the settings, and what of this process its children may see."""
+
+import ctypes
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from fondation_worker.config import Config
+from fondation_worker.errors import BadSettings
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
+
+# What git, the CLI and TLS need of the environment. Everything else is dropped as soon as the
+# settings are read, so that no child, and no library that reads os.environ, is handed a secret.
+ENVIRONMENT = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+}
+
+
+def drop_environment() -> None:
+    """Empty this process's environment down to what its children need, and hide what it was.
+
+    PATH keeps only absolute entries: git and the CLI are started in directories that a repository
+    fills. Not being dumpable hides the environment that the kernel remembers from our own user.
+    """
+    for name in set(os.environ) - ENVIRONMENT:
+        del os.environ[name]
+    entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(entry for entry in entries if Path(entry).is_absolute())
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def settled_on_this_host(config: Config) -> Config:
+    """Check what only this host can tell; return the settings with their paths made plain.
+
+    Raises BadSettings with every fault.
+    """
+    faults = [*_directory_faults("STATE_DIR", config.state_dir)]
+    faults += _directory_faults("TEMP_DIR", config.temp_dir)
+    claude_cli = shutil.which(config.claude_cli)
+    if claude_cli is None:
+        faults.append(
+            f"CLAUDE_CLI: {config.claude_cli!r} is not a program on this host; for example:"
+            " npm install -g @anthropic-ai/claude-code, or CLAUDE_CLI=/usr/bin/claude"
+        )
+    if shutil.which("git") is None:
+        faults.append("PATH: there is no git on it; for example: apt-get install git")
+    if faults or claude_cli is None:
+        raise BadSettings(faults)
+    # Absolute, and without links: both are used from within directories that a repository fills.
+    return replace(
+        config, claude_cli=str(Path(claude_cli).absolute()), temp_dir=config.temp_dir.resolve()
+    )
+
+
+def _directory_faults(name: str, directory: Path) -> Iterator[str]:
+    """Make *directory* for this user alone, if it is not there; yield what is wrong with it."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+    except OSError as error:
+        yield f"{name}: {str(directory)!r} cannot be made: {error.strerror}"
+        return
+    if not os.access(directory, os.W_OK | os.X_OK):
+        yield f"{name}: {str(directory)!r} cannot be written to by this user"
+    elif found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield (
+            f"{name}: {str(directory)!r} belongs to another user, or others may write to it; for"
+            f" example: {name}=/var/tmp/fondation-{os.geteuid()}"
+        )
+
+
+def kept_label(state_dir: Path) -> str:
+    """Return the label in the state directory; made the first time."""
+    kept = state_dir / "worker-id"
+    with suppress(FileNotFoundError):
+        if label := kept.read_text(encoding="utf-8").strip():
+            return label
+    label = f"worker-{secrets.token_hex(8)}"
+    kept.write_text(f"{label}\n", encoding="utf-8")
+    return label
