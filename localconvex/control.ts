@@ -2,7 +2,7 @@ import type { JSONValue } from "convex/values";
 import { convexToJson, jsonToConvex } from "convex/values";
 import { ahead, now } from "./clock.ts";
 import type { Engine } from "./engine.ts";
-import { type Faults, parseFault } from "./faults.ts";
+import { type Faults, isCallFault, parseFault } from "./faults.ts";
 import type { Listener } from "./listener.ts";
 import { Refusal } from "./refusal.ts";
 import type { Sync } from "./sync.ts";
@@ -56,14 +56,20 @@ export class Control {
     }
   }
 
-  #addFaults(inputs: Fields[]): Answer {
-    const refusals = inputs.filter(({ fault }) => fault === "refuse");
-    const rules = inputs.filter((input) => !refusals.includes(input)).map(parseFault);
-    this.#reach.faults.add(rules);
-    const ms = Math.max(0, ...refusals.map((refusal) => Number(refusal.ms ?? 0)));
+  #addFaults(inputs: unknown[]): Answer {
+    const faults = inputs.map(parseFault);
+    this.#reach.faults.add(faults.filter(isCallFault));
+    const refusals = faults.filter(({ fault }) => fault === "refuse");
+    const ms = Math.max(0, ...refusals.map((refusal) => refusal.ms));
     // This answer is still given; then nobody is let in.
-    if (refusals.length > 0) setImmediate(() => this.#reach.listener.refuse(ms));
+    if (refusals.length > 0) setImmediate(() => this.#refuse(ms));
     return this.#rules();
+  }
+
+  #refuse(ms: number): void {
+    this.#reach.listener.refuse(ms);
+    // A socket has left the HTTP server, which drops only what it still has.
+    this.#reach.sync.disconnect();
   }
 
   #rules(): Answer {

@@ -6,13 +6,23 @@ import { Refusal } from "./refusal.ts";
 
 const CALL_FAULTS = ["delayBefore", "conflict", "delayAfter", "lostReply"] as const;
 
-/** One rule: the next *times* calls that match *kind* and *path* go wrong in this way. */
+type Fields = Record<string, unknown>;
+
+// The longest time that a timer takes.
+const MOST_MS = 2 ** 31 - 1;
+
+/** What a test may ask for. `refuse` is about connections, the others are about calls. */
 export interface Fault {
-  fault: (typeof CALL_FAULTS)[number];
+  fault: (typeof CALL_FAULTS)[number] | "refuse";
   kind?: Kind;
   path?: string;
   times: number;
   ms: number;
+}
+
+/** One rule: the next *times* calls that match *kind* and *path* go wrong in this way. */
+export interface CallFault extends Fault {
+  fault: (typeof CALL_FAULTS)[number];
 }
 
 /** What becomes of a call: its reply, a conflict instead, or a reply that never arrives. */
@@ -20,14 +30,14 @@ export type Delivery = Reply | "conflict" | "lost";
 
 /** The faults that calls are to meet. There are none unless a test asks for them. */
 export class Faults {
-  #rules: Fault[] = [];
+  #rules: CallFault[] = [];
 
-  get rules(): readonly Fault[] {
+  get rules(): readonly CallFault[] {
     return this.#rules;
   }
 
   /** Add rules, after those that are there. */
-  add(rules: readonly Fault[]): void {
+  add(rules: readonly CallFault[]): void {
     this.#rules.push(...rules);
   }
 
@@ -46,8 +56,8 @@ export class Faults {
   }
 
   /** At most one rule of each sort, so that two conflicts meet two calls. */
-  #take(kind: Kind, path: string): Map<Fault["fault"], Fault> {
-    const due = new Map<Fault["fault"], Fault>();
+  #take(kind: Kind, path: string): Map<CallFault["fault"], CallFault> {
+    const due = new Map<CallFault["fault"], CallFault>();
     for (const rule of this.#rules) {
       const matches = (rule.kind ?? kind) === kind && (rule.path ?? path) === path;
       if (!matches || due.has(rule.fault)) continue;
@@ -60,15 +70,22 @@ export class Faults {
   }
 }
 
-/** The rule that *input* states. @throws Refusal when it states none. */
-export function parseFault(input: Record<string, unknown>): Fault {
-  const { fault, kind, path, times = 1, ms = 0, ...unknown } = input;
+/** Whether *fault* is one that a call meets. */
+export function isCallFault(fault: Fault): fault is CallFault {
+  return fault.fault !== "refuse";
+}
+
+/** The fault that *input* states. @throws Refusal when it states none. */
+export function parseFault(input: unknown): Fault {
+  const { fault, kind, path, times = 1, ms = 0, ...unknown } = (input ?? {}) as Fields;
   const sound =
-    CALL_FAULTS.includes(fault as never) &&
+    [...CALL_FAULTS, "refuse"].includes(fault as never) &&
     [undefined, "query", "mutation", "action"].includes(kind as never) &&
     ["undefined", "string"].includes(typeof path) &&
     typeof times === "number" &&
     typeof ms === "number" &&
+    ms >= 0 &&
+    ms <= MOST_MS &&
     Object.keys(unknown).length === 0;
   if (!sound) throw new Refusal(400, "BadFault", `This is no fault: ${JSON.stringify(input)}`);
   return { fault, kind, path, times, ms } as Fault;

@@ -122,6 +122,16 @@ async def test_refused_connections_come_back_by_themselves(backend: Backend) -> 
         assert await ask.order(op="next") == 1
 
 
+async def test_refusing_connections_drops_open_sockets(backend: Backend) -> None:
+    """A subscription must not go on while the deployment is said to be down."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(backend.url + "/api/sync") as socket,
+    ):
+        await add_fault(backend, fault="refuse", ms=60_000)
+        assert (await socket.receive(timeout=10)).type == aiohttp.WSMsgType.CLOSED
+
+
 async def test_sockets_can_be_dropped(backend: Backend) -> None:
     """Their clients come back and follow on."""
     async with client("python socket", backend) as ask:
@@ -134,12 +144,32 @@ async def test_sockets_can_be_dropped(backend: Backend) -> None:
 
 
 async def test_faults_are_listed_and_cleared(backend: Backend) -> None:
-    """And a word that names none is refused."""
+    """Those that are still to come."""
     await add_fault(backend, fault="conflict", times=3)
     rules = (await send(backend, "GET", "/_faults"))[1]
     assert rules == [{"fault": "conflict", "times": 3, "ms": 0}]
     assert (await send(backend, "DELETE", "/_faults"))[1] == []
-    assert (await send(backend, "POST", "/_faults", {"fault": "earthquake"}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[null]",
+        {"fault": "earthquake"},
+        {"fault": "conflict", "unheard": "of"},
+        {"fault": "delayBefore", "ms": -1},
+        {"fault": "delayBefore", "ms": "500"},
+        {"fault": "refuse", "ms": "soon"},
+        {"fault": "refuse", "ms": 2**31},
+        [{"fault": "conflict"}, {"fault": "refuse", "ms": None}],
+    ],
+)
+async def test_what_is_no_fault_is_refused(backend: Backend, body: Any) -> None:
+    """All of it, so that a test does not wait for what never comes."""
+    status, answer, _ = await send(backend, "POST", "/_faults", body)
+    assert (status, answer["code"]) == (400, "BadFault")
+    assert (await send(backend, "GET", "/_faults"))[1] == []
 
 
 async def test_the_clock_moves_functions_scheduler_and_crons_together(backend: Backend) -> None:
