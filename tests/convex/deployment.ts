@@ -4,12 +4,12 @@
  * only the test moves.
  */
 
-import { makeFunctionReference } from "convex/server";
+import { type GenericSchema, makeFunctionReference, type SchemaDefinition } from "convex/server";
 import { ConvexError } from "convex/values";
 import { convexTest } from "convex-test";
 import { expect, vi } from "vitest";
 import { documentDigest, sha256Hex } from "../../convex/digests";
-import schema from "../../convex/schema";
+import ownSchema from "../../convex/schema";
 import type { Doc, Id, MutationCtx } from "../../convex/server";
 
 export const WORKER_KEY = "a worker's key";
@@ -39,9 +39,11 @@ export type Deployment = Awaited<ReturnType<typeof deploy>>;
 export async function deploy({
   modules = { ...functionModules, ...generated },
   folder = "",
+  schema = ownSchema,
 }: {
   modules?: Record<string, () => Promise<unknown>>;
   folder?: string;
+  schema?: SchemaDefinition<GenericSchema, boolean>;
 } = {}) {
   vi.useFakeTimers({ now: NOW });
   process.env.FONDATION_WORKER_KEY_SHA256 = await sha256Hex(WORKER_KEY);
