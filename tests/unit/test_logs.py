@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 
 import pytest
 
@@ -49,9 +48,9 @@ def test_lines_about_a_job_name_it_and_nothing_else() -> None:
 
 def test_a_traceback_is_told() -> None:
     """A fault of our own must be findable."""
-    try:
+    with pytest.raises(ValueError, match="the reason") as raised:
         int("the reason")
-    except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "fault", (), sys.exc_info())
+    told = (raised.type, raised.value, raised.tb)
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "fault", (), told)
     assert "the reason" in TextLines(REDACT).format(record)
     assert "the reason" in json.loads(JsonLines(REDACT).format(record))["traceback"]
