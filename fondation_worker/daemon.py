@@ -190,9 +190,7 @@ class Worker:
 
     async def _until_pause_is_over(self) -> None:
         while (left := self._pause_until - boottime()) > 0:
-            await asyncio.sleep(
-                min(left, 1.0)
-            )  # boottime and the loop's clock differ after a sleep
+            await asyncio.sleep(min(left, 1.0))  # the loop's own clock stands while a host sleeps
 
     def reasons(self, convex_trouble: str | None) -> tuple[str, ...]:
         """Return what keeps this worker from its work, in words."""
