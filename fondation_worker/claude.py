@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fondation_worker.config import Credential
 from fondation_worker.errors import ClaudeFailed, JobError
-from fondation_worker.result import Usage
+from fondation_worker.result import Usage, well_formed
 from fondation_worker.runner import Order, Room, Run
 from fondation_worker.transcript import (
     Account,
@@ -81,7 +81,7 @@ def order_for(setup: Setup, prompt: str, model: str | None, tree: Path, places: 
         directory=tree,
         scratch=places.scratch,
         # A first line that begins with a slash would be taken for one of the CLI's own commands.
-        standard_input=b"\n" + prompt.encode(),
+        standard_input=b"\n" + well_formed(prompt).encode(),
     )
 
 

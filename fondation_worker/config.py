@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
 from fondation_worker.settings import SETTINGS, Setting
@@ -50,6 +51,12 @@ class Config:
     health_address: tuple[str, int] | None
     log_format: str
     log_level: str
+
+    def key_travels_in_the_open(self) -> bool:
+        """Whether the key leaves this host without encryption."""
+        parts = urlsplit(self.convex_url)
+        here = {"localhost", "127.0.0.1", "::1"}
+        return parts.scheme == "http" and parts.hostname not in here
 
 
 def load(

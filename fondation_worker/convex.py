@@ -33,7 +33,10 @@ CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15
 
 
 class Convex:
-    """One deployment's functions, called by path. Made by `connect`."""
+    """One deployment's functions, called by path. Made by `connect`.
+
+    Redirects are not followed: the key would go where they lead.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, functions: str) -> None:
         self._session = session
@@ -71,7 +74,7 @@ class Convex:
 
     async def _post(self, url: str, body: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         try:
-            async with self._session.post(url, json=body) as response:
+            async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{what}: no answer from Convex: {_words(error)}") from error
@@ -103,7 +106,7 @@ class Convex:
         limit = aiohttp.ClientTimeout(total=120, connect=CONNECT_LIMIT)
         try:
             async with self._session.post(
-                url, data=content, headers=headers, timeout=limit
+                url, data=content, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

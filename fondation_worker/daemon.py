@@ -37,6 +37,8 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     logger.info("fondation-worker %s starts as %s", __version__, instance)
+    if config.key_travels_in_the_open():
+        logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
     async with connect(config.convex_url, config.convex_functions) as convex:
         queue = Queue(
             convex,

@@ -12,11 +12,13 @@ _REF = re.compile(
     r"(?!/|@$|-)"  # not at the start: a slash, an option; not "@" alone
     r"(?!.*(?:^|/)\.)"  # no component starts with a dot
     r"(?!.*(?:\.\.|//|@\{))"
-    r"[^\x00-\x20\x7f~^:?*\[\\]+"
+    r"[^\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]+"
     r"(?<![./])"  # nor ends with a dot or a slash
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199}")
+_NO_NAME = re.compile(r"[\x00\ud800-\udfff]")
+_UNFIT = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")  # blanks, controls, and what UTF-8 has not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         except msgspec.ValidationError as error:
             raise InvalidJob(f"Convex described the job wrongly: {error}") from error
 
+    def chosen_model(self) -> str | None:
+        """Return the model that the job names, if it names one; raise InvalidJob for no name."""
+        return _checked("model", self.model, _MODEL, "the name of a model")
+
     def time_limit(self, worker_limit: float) -> float:
         """Return the seconds that this job may take: the smaller of its own and the worker's."""
         return (
@@ -81,8 +87,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def _checked_url(url: str, *, allow_local: bool) -> str:
     """Return *url* if git may be given it."""
-    if _CONTROL.search(url):
-        raise InvalidJob("cloneUrl: has blanks or control characters")
+    if _UNFIT.search(url):
+        raise InvalidJob("cloneUrl: has blanks, control characters or halves of a character")
     try:
         parts = urlsplit(url)
         host, user = parts.hostname, parts.username
@@ -108,6 +114,6 @@ def _checked(name: str, value: str | None, pattern: re.Pattern[str], what: str) 
 def _checked_subdirectory(path: str) -> str:
     """Return *path* if it is a plain relative path that stays below the repository's top."""
     parts = path.rstrip("/").split("/") if path else []
-    if any(part in {"", ".", "..", ".git"} or "\x00" in part for part in parts):
+    if any(part in {"", ".", "..", ".git"} for part in parts) or re.search(_NO_NAME, path):
         raise InvalidJob(f"subdirectory: {path[:100]!r} is not a path inside the repository")
     return "/".join(parts)

@@ -105,7 +105,7 @@ async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace) -> R
 async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> Result:
     """Clone the repository, run Claude over it, return the documents. Raises JobError."""
     lease.report(status="cloning", progress=f"cloning {job.repository}", step=1)
-    source = job.source(allow_local=tools.allow_local)
+    source, model = job.source(allow_local=tools.allow_local), job.chosen_model()
     started = boottime()
     checkout = await clone(source, places.tree, home=places.home, time_limit=tools.clone_timeout)
     logger.info(
@@ -113,7 +113,7 @@ async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> 
         job.repository, checkout.commit, checkout.files, boottime() - started,
     )  # fmt: skip
     lease.report(status="analyzing", progress="starting Claude", step=2)
-    order = claude.order_for(tools.claude, job.prompt, job.model, checkout.directory, places)
+    order = claude.order_for(tools.claude, job.prompt, model, checkout.directory, places)
     answer = await claude.analyse(
         tools.room,
         order,

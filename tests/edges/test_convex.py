@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from devtools.backend import Backend, local_backend
 from devtools.stack import Keys
@@ -117,6 +118,29 @@ async def test_a_server_that_is_no_deployment_is_unreachable(backend: Backend) -
     async with connect(f"{backend.url}/api/storage", "") as convex:
         with pytest.raises(Unreachable, match="status 40"):
             await convex.mutation("queue:claim", claim("t" * 20))
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """The key would go where it leads."""
+    led_on: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/elsewhere":
+            led_on.append(await request.text())
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with connect(f"http://127.0.0.1:{runner.addresses[0][1]}", "") as convex:
+            with pytest.raises(Unreachable, match="status 307"):
+                await convex.mutation("queue:claim", claim("t" * 20))
+    finally:
+        await runner.cleanup()
+    assert led_on == []
 
 
 async def test_a_file_goes_up_and_comes_down(backend: Backend, convex: Convex) -> None:

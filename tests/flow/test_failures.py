@@ -1,6 +1,7 @@
 """Each way for an attempt to fail, through the real git and the real CLI, to the job's row."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ async def test_what_cannot_be_cloned_is_dead_at_once(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"ref": "a..b"}, {"commit": "HEAD"}, {"subdirectory": "../.."}, {"cloneUrl": "ext::sh -c x"}],
+    [
+        {"ref": "a..b"},
+        {"commit": "HEAD"},
+        {"subdirectory": "../.."},
+        {"cloneUrl": "ext::sh -c x"},
+        {"model": "bad\0model"},
+    ],
     ids=str,
 )
 async def test_a_row_that_enqueue_would_refuse_is_dead_at_once(
@@ -169,15 +176,26 @@ async def test_a_connection_that_keeps_dropping_is_another_attempt(tmp_path: Pat
         assert "error" not in row
 
 
+FAULTY = """
+from fondation_worker import claude
+from fondation_worker.cli import main
+order_for = claude.order_for
+def faulty(setup, prompt, *rest):
+    if "stumble" in prompt:
+        raise KeyError("text that nobody chose to show")
+    return order_for(setup, prompt, *rest)
+claude.order_for = faulty
+main(["run"])
+"""
+
+
 async def test_a_fault_of_our_own_is_told_without_its_text(tmp_path: Path) -> None:
     """The log has the traceback, the row says where to look, the worker goes on."""
     async with on_stage(tmp_path, say("# Done\n"), traceback=True) as stage:
-        worker = await stage.worker()
-        job_id = await stage.enqueue(maxAttempts=1)
-        # A row that no function would write: the worker believes its type and stumbles.
-        await stage.change_row("jobs", job_id, {"model": "bad\0model"})
-        row = await stage.ended(job_id)
+        worker = await stage.worker((sys.executable, "-c", FAULTY))
+        row = await stage.ended(await stage.enqueue("stumble", maxAttempts=1))
         assert (row["status"], row["errorClass"]) == ("dead", "internal")
         assert "its log has the details" in row["error"]
+        assert "nobody chose" not in str(row)
         assert "Traceback" in worker.messages()
         assert (await stage.ended(await stage.enqueue()))["status"] == "completed"

@@ -175,6 +175,20 @@ def test_a_faulty_secret_is_not_shown(setting: object) -> None:
     assert "se cret" not in "\n".join(faults)
 
 
+@pytest.mark.parametrize(
+    ("url", "open_"),
+    [
+        ("https://happy-otter-123.convex.cloud", False),
+        ("http://127.0.0.1:3210", False),
+        ("http://localhost:3210", False),
+        ("http://convex.internal:3210", True),
+    ],
+)
+def test_a_key_that_leaves_the_host_unencrypted_is_known(url: str, *, open_: bool) -> None:
+    """The log warns of it; inside a closed network it may be wanted."""
+    assert load(ENOUGH | {"CONVEX_URL": url}).key_travels_in_the_open() == open_
+
+
 def test_a_configuration_does_not_show_its_secrets() -> None:
     """It may end up in a traceback."""
     config = load(ENOUGH)

@@ -72,6 +72,7 @@ def test_the_smaller_time_limit_rules(own: float | None, worker: float, limit: f
         "https://[::1/x",
         "--upload-pack=touch /tmp/x",
         "file:///srv/repository",
+        "https://github.com/owner/\ud83d",
         "",
     ],
 )
@@ -102,7 +103,7 @@ FORBIDDEN = (
 )
 
 
-@pytest.mark.parametrize("ref", ["", "a b", "a\n", "refs\x00x", *FORBIDDEN.split()])
+@pytest.mark.parametrize("ref", ["", "a b", "a\n", "refs\x00x", "\ud83d", *FORBIDDEN.split()])
 def test_a_name_that_git_forbids_is_refused(ref: str) -> None:
     """Rules of git-check-ref-format(1), and nothing that could be an option."""
     with pytest.raises(InvalidJob, match="ref"):
@@ -114,6 +115,19 @@ def test_a_commit_is_a_full_id(commit: str) -> None:
     """An abbreviation may mean another commit tomorrow."""
     with pytest.raises(InvalidJob, match="commit"):
         job(commit=commit).source(allow_local=False)
+
+
+@pytest.mark.parametrize("model", ["", "-x", "two words", "nul\0", "x" * 201, "\ud83d"])
+def test_a_model_is_a_name(model: str) -> None:
+    """It becomes an argument."""
+    with pytest.raises(InvalidJob, match="model"):
+        job(model=model).chosen_model()
+
+
+@pytest.mark.parametrize("model", [None, "sonnet", "claude-opus-4-8[1m]", "arn:aws:x/y.z-v1:0"])
+def test_the_names_of_models_are_taken(model: str | None) -> None:
+    """Of every provider's form."""
+    assert job(model=model).chosen_model() == model
 
 
 @given(st.text(alphabet=string.ascii_letters + "./\\-\x00 ", max_size=30))
