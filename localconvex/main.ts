@@ -101,11 +101,9 @@ async function main(): Promise<void> {
     process.exit(EXIT_USAGE);
   }
   process.setSourceMapsEnabled(true);
-  const stop = await start(options).catch((error) => {
-    event("main", `cannot start: ${error instanceof Error ? error.message : error}`);
-    process.exit(1);
-  });
-  // Whatever was answered is on the disk: there is nothing to wait for.
+  // Before the start: whoever sees the ready line may ask for the end at once. Whatever was answered is
+  // on the disk, so there is nothing to wait for.
+  let stop = () => {};
   const end = (reason: string) => {
     event("main", `ending: ${reason}`);
     stop();
@@ -113,6 +111,10 @@ async function main(): Promise<void> {
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => end(signal));
   if (options.lifeline) process.stdin.resume().once("close", () => end("standard input ended"));
+  stop = await start(options).catch((error) => {
+    event("main", `cannot start: ${error instanceof Error ? error.message : error}`);
+    process.exit(1);
+  });
 }
 
 await main();
