@@ -1,5 +1,6 @@
 """Jobs that are due later, and clocks that lie."""
 
+import statistics
 import time
 from pathlib import Path
 
@@ -15,17 +16,23 @@ def an_hour_off() -> dict[str, str]:
 
 
 async def test_a_job_starts_at_its_time_by_push(tmp_path: Path) -> None:
-    """Three seconds ahead, no poll to help, no other commit, and a wall clock that is wrong."""
+    """Three seconds ahead, no poll to help, no other commit, and a wall clock that is wrong.
+
+    The median of three: a busy machine may be late once.
+    """
     async with on_stage(tmp_path, say("# Done\n")) as stage:
         worker = await stage.worker(POLL_INTERVAL="1h", **an_hour_off())
         await until(lambda: "starts as" in worker.messages())
         await stage.push_is_up(worker)
-        due = await stage.now() + 3000
-        job_id = await stage.enqueue(runAt=due)
-        assert (await stage.ended(job_id))["status"] == "completed"
-        (attempt,) = await stage.rows("attempts")
-        late = (attempt["startedAt"] - due) / 1000
-        assert 0 <= late < 0.3
+        late = {}
+        for _ in range(3):
+            due = await stage.now() + 3000
+            job_id = await stage.enqueue(runAt=due)
+            assert (await stage.ended(job_id))["status"] == "completed"
+            (attempt,) = (row for row in await stage.rows("attempts") if row["jobId"] == job_id)
+            late[job_id] = (attempt["startedAt"] - due) / 1000
+        assert min(late.values()) >= 0
+        assert statistics.median(late.values()) < 0.3
         first_line = worker.lines()[0]["time"]
         ahead = time.time() + 1800
         assert first_line > time.strftime("%Y-%m-%dT%H:%M", time.gmtime(ahead))  # it did lie
