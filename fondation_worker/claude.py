@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fondation_worker.config import Credential
-from fondation_worker.errors import ClaudeFailed, JobError
+from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError
 from fondation_worker.result import Usage, well_formed
 from fondation_worker.runner import Order, Room, Run
 from fondation_worker.transcript import (
@@ -146,6 +146,11 @@ async def analyse(room: Room, order: Order, *, progress: Callable[[str], None]) 
         raise refused
     if ended is None:
         raise ClaudeFailed("the run's launcher was killed; the host may be out of memory")
+    logger.info(
+        "the CLI used %.0f MiB and %.1f s of CPU", ended.max_rss / 1048576, ended.cpu_seconds
+    )
+    if account.finished is None and os.statvfs(order.scratch).f_bavail == 0:
+        raise DiskTrouble(f"{order.scratch}: the disk is full, and the CLI's output with it")
     if ended.killed or transcript.broken or transcript.unknown:
         logger.info(
             "the run left %d processes, %d broken lines and %d of an unknown kind",

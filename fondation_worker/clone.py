@@ -29,8 +29,9 @@ from fondation_worker.errors import (
     RepositoryMissing,
 )
 from fondation_worker.job import Source
-from fondation_worker.runner.process import COMPLAINT_LIMIT, launched
+from fondation_worker.runner.process import COMPLAINT_LIMIT, KILL_LIMIT, launched
 from fondation_worker.settings import MOST_SLOTS
+from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 _THREADS = ThreadPoolExecutor(max_workers=MOST_SLOTS, thread_name_prefix="git")
 
 _FETCHED = "refs/fondation/fetched"
+FILE_LIMIT = 16 * 1024 * 1024 * 1024  # bytes; a pack is one file
 _STALL = 60  # seconds without a byte after which git itself gives up
 
 _MISSING = re.compile(
@@ -116,10 +118,23 @@ def _settle(source: Source, tree: Path) -> Checkout:
     directory = tree / source.subdirectory
     if not directory.is_dir():
         raise RefMissing(f"commit {commit} has no directory {source.subdirectory!r}")
-    files = sum(len(names) for _, _, names in os.walk(directory))
+    files = _count_files(directory)
     if not files:
         raise RepositoryEmpty(f"commit {commit} has no file to analyse")
     return Checkout(commit=commit, directory=directory, files=files)
+
+
+def _count_files(directory: Path) -> int:
+    """Return how many files are below *directory*; without recursion, for trees of any depth."""
+    found, left = 0, [os.fspath(directory)]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                else:
+                    found += 1
+    return found
 
 
 async def _git(source: Source, tree: Path, home: Path, *arguments: str) -> None:
@@ -127,27 +142,34 @@ async def _git(source: Source, tree: Path, home: Path, *arguments: str) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            argv = launched(("git", *_options(source), *arguments), theirs)
+            argv = launched(("git", *_options(source), *arguments), theirs, file_limit=FILE_LIMIT)
             process = git.Git(tree).execute(
                 list(argv),
                 as_process=True,
-                env=_environment(home),
+                env=_environment(source, home),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 istream=subprocess.DEVNULL,
             )  # its output is not used: every command is told to be quiet
-        done = asyncio.get_running_loop().run_in_executor(_THREADS, _to_the_end, process)
+        done = asyncio.get_running_loop().run_in_executor(_THREADS, _complaint_of, process)
         try:
             await asyncio.wait([done])
         finally:
             ours.shutdown(socket.SHUT_WR)  # the launcher kills what still runs
-            await asyncio.wait([done])
+            await to_the_end(_ended(done))
         report = json.loads(ours.makefile().readline() or '{"status": null}')
     if report["status"] != 0:
         raise _failure(source, done.result(), report["status"])
 
 
-def _to_the_end(process: git.Git.AutoInterrupt) -> str:
+async def _ended(done: asyncio.Future[str]) -> None:
+    """Wait for git's thread, but not for ever: an orphan may hold what it reads."""
+    await asyncio.wait([done], timeout=KILL_LIMIT)
+    if not done.done():
+        raise CloneFailed("git does not end, although it was killed")
+
+
+def _complaint_of(process: git.Git.AutoInterrupt) -> str:
     """Wait until git has ended; return the end of its standard error, which a server may fill."""
     complaint = b""
     while process.stderr and (chunk := process.stderr.read1(COMPLAINT_LIMIT)):
@@ -177,12 +199,16 @@ def _options(source: Source) -> list[str]:
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _environment(home: Path) -> dict[str, str]:
+def _environment(source: Source, home: Path) -> dict[str, str]:
     """Return what git sees beside the allow-listed rest of this process's environment."""
+    own_settings = Path(os.devnull)
+    if source.url.startswith("file:"):  # whoever allowed local ones wants those of others, too
+        own_settings = home / "gitconfig"
+        own_settings.write_text("[safe]\n\tdirectory = *\n", encoding="utf-8")
     return {
         "HOME": str(home),
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_GLOBAL": str(own_settings),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS": "",

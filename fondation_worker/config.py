@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
+from fondation_worker.redact import Redactor
 from fondation_worker.settings import SETTINGS, Setting
 
 SECTION = "worker"
@@ -124,7 +125,8 @@ def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
             faults.append(f"{file}: {key} is not a setting")
             continue
         try:
-            texts[key.upper()] = parser.get(SECTION, key)
+            if text := parser.get(SECTION, key):
+                texts[key.upper()] = text
         except configparser.InterpolationError:
             faults.append(
                 f"{file}: {key}: a $ is written $$, and ${{name}} is a value of this file"
@@ -141,7 +143,7 @@ def _parsed(texts: Mapping[str, str], faults: list[str]) -> Iterator[tuple[str, 
         try:
             yield setting.name, setting.parse(text)
         except ValueError as error:
-            shown = "the value" if setting.secret else repr(text[:200])
+            shown = "the value" if setting.secret else repr(Redactor([])(text[:200]))
             faults.append(f"{setting.name}: {shown} {error}; for example: {setting.example}")
 
 

@@ -62,21 +62,24 @@ class Convex:
         body = {"path": self._functions + path, "format": "json", "args": [_encode(arguments)]}
         try:
             answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
+            value = _value(path, answer)
         except Unreachable as error:
             self.trouble = str(error)
             raise
+        except Refused as error:
+            self.trouble = str(error) if error.code == "unauthorized" else None
+            raise
+        except LeaseLost:
+            self.trouble = None
+            raise
         self.trouble = None
-        if answer.get("status") == "success":
-            return json_to_convex(answer.get("value"))
-        if "errorData" in answer:
-            raise _refusal(path, json_to_convex(answer["errorData"]))
-        raise Unreachable(f"{path}: Convex answered: {str(answer.get('errorMessage'))[:500]}")
+        return value
 
     async def _post(self, url: str, body: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         try:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"{what}: no answer from Convex: {_words(error)}") from error
         try:
             answer = json.loads(
@@ -109,7 +112,7 @@ class Convex:
                 url, data=content, headers=headers, timeout=limit, allow_redirects=False
             ) as response:
                 text = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"upload: {_words(error)}") from error
         try:
             return str(json.loads(text)["storageId"])
@@ -166,6 +169,18 @@ def wait_before(tries: int) -> float:
 def _encode(arguments: Mapping[str, Any]) -> Any:
     """Return *arguments* as Convex's JSON; a None is left out, as an optional argument wants it."""
     return convex_to_json({name: value for name, value in arguments.items() if value is not None})
+
+
+def _value(path: str, answer: dict[str, Any]) -> Any:
+    """Return the value in *answer*; raise what it refuses with, or Unreachable for no answer."""
+    try:
+        if answer.get("status") == "success":
+            return json_to_convex(answer.get("value"))
+        refusal = _refusal(path, json_to_convex(answer["errorData"]))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        words = str(answer.get("errorMessage") or "what cannot be read")[:500]
+        raise Unreachable(f"{path}: Convex answered: {words}") from error
+    raise refusal
 
 
 def _refusal(path: str, data: Any) -> Exception:

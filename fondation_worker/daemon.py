@@ -10,7 +10,7 @@ from fondation_worker.clock import boottime
 from fondation_worker.config import Config, secrets_of
 from fondation_worker.convex import connect
 from fondation_worker.errors import Refused
-from fondation_worker.host import drop_environment, kept_label, settled_on_this_host
+from fondation_worker.host import kept_label, settled_on_this_host
 from fondation_worker.pipeline import Tools, run_job
 from fondation_worker.queue import Claimed, Idle, Queue
 from fondation_worker.redact import Redactor
@@ -29,7 +29,6 @@ async def serve(config: Config) -> None:
 
     Raises BadSettings for what only this host can tell of the settings; nothing was started then.
     """
-    drop_environment()
     config = settled_on_this_host(config)
     worker_id = config.worker_id or kept_label(config.state_dir)
     instance = f"{worker_id}-{secrets.token_hex(4)}"
@@ -113,14 +112,16 @@ class Worker:
     async def _slot(self) -> None:
         """Wait for work, claim, do one job; again and again."""
         while not self._stop.is_set():
-            claimed = await self._next_job()
-            if claimed is None:
+            found = await self._next_job()
+            if found is None:
                 continue
+            claimed, woken_by = found
+            await self._tell_others(woken_by)
             with logs.about(claimed.token):
                 await self._do(claimed)
 
-    async def _next_job(self) -> Claimed | None:
-        """Return a job that is ours; None when it is time to stop."""
+    async def _next_job(self) -> tuple[Claimed, str] | None:
+        """Return a job that is ours, and what woke us to it; None when it is time to stop."""
         scope = asyncio.timeout(None)
         self._idle.add(scope)
         try:
@@ -130,8 +131,7 @@ class Worker:
                     heard = self._bell.count
                     answer = await self._claim(heard)
                     if isinstance(answer, Claimed):
-                        await self._tell_others(woken_by)
-                        return answer
+                        return answer, woken_by
                     woken_by = await self._bell.wait(heard=heard, next_in=answer.next_in)
         except TimeoutError:
             return None

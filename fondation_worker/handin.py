@@ -34,7 +34,7 @@ async def hand_in(queue: Queue, token: Token, result: Result) -> None:
         try:
             await until_answered(partial(_complete, queue, token, result), patient=True)
         except NotStaged as error:
-            missing = [result.documents[index] for index in error.missing]
+            missing = [document for document in result.documents if document.index in error.missing]
         else:
             return
         try:
@@ -63,19 +63,13 @@ async def _stage(
     """Upload what is stored as files, noting their ids in *storage_ids*, then stage every row."""
     for document in missing:
         if document.stored and document.index not in storage_ids:
-            storing = partial(_store, queue, token, document)
+            content, sha256 = document.text.encode(), document.file_sha256
+            storing = partial(queue.store, token, content, sha256)
             storage_ids[document.index] = await until_answered(storing, patient=True)
     for batch in batches(missing):
         rows = [document.to_document(storage_ids.get(document.index)) for document in batch]
         staging = partial(queue.call, "stageDocs", proof(token) | {"docs": rows})
         await until_answered(staging, patient=True)
-
-
-async def _store(queue: Queue, token: Token, document: Document) -> str:
-    """Upload a document's text once; return its storage id."""
-    announced = proof(token) | {"sha256": document.file_sha256}
-    answer = await queue.call("uploadUrl", announced)
-    return await queue.upload(str(answer["url"]), document.text.encode())
 
 
 def batches(documents: list[Document]) -> list[list[Document]]:

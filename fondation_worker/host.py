@@ -6,12 +6,12 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from fondation_worker.config import Config
 from fondation_worker.errors import BadSettings
+from fondation_worker.settings import label
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
@@ -33,6 +33,7 @@ def drop_environment() -> None:
     for name in set(os.environ) - ENVIRONMENT:
         del os.environ[name]
     entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["GIT_PYTHON_REFRESH"] = "quiet"  # without git, GitPython would end the program
     os.environ["PATH"] = os.pathsep.join(entry for entry in entries if Path(entry).is_absolute())
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
@@ -78,11 +79,12 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
 
 
 def kept_label(state_dir: Path) -> str:
-    """Return the label in the state directory; made the first time."""
+    """Return the label in the state directory; made the first time. Raises BadSettings."""
     kept = state_dir / "worker-id"
-    with suppress(FileNotFoundError):
-        if label := kept.read_text(encoding="utf-8").strip():
-            return label
-    label = f"worker-{secrets.token_hex(8)}"
-    kept.write_text(f"{label}\n", encoding="utf-8")
-    return label
+    try:
+        if not kept.exists():
+            kept.write_text(f"worker-{secrets.token_hex(8)}\n", encoding="utf-8")
+        return label(kept.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        fault = f"STATE_DIR: {str(kept)!r} holds no label, or cannot be used: {error}; remove it"
+        raise BadSettings([fault]) from error

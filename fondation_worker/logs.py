@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +13,8 @@ from datetime import UTC, datetime
 from fondation_worker.job import Token
 from fondation_worker.redact import Redactor
 
+# Text from elsewhere must neither forge a line nor play with a terminal.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _job: ContextVar[Token | None] = ContextVar("job", default=None)
 
 
@@ -35,12 +39,11 @@ class TextLines(logging.Formatter):
         """Return the line, with a traceback below it if there is one."""
         token = _job.get()
         about_job = f"job {token.job_id} attempt {token.attempt}: " if token else ""
-        message = (
-            record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        )  # one event, one line
+        message = _CONTROLS.sub(lambda found: repr(found[0])[1:-1], record.getMessage())
         text = f"{_time(record)} {record.levelname:<7} {about_job}{message}"
         if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
+            told = "\n".join(self.formatException(record.exc_info).splitlines())
+            text = f"{text}\n{textwrap.indent(told, '    ', lambda _: True)}"
         return self._redact(text)
 
 
@@ -63,7 +66,7 @@ class JsonLines(logging.Formatter):
             fields |= {"jobId": token.job_id, "attempt": token.attempt}
         if record.exc_info:
             fields["traceback"] = self._redact(self.formatException(record.exc_info))
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps(fields)
 
 
 def set_up(style: str, level: str, redact: Redactor) -> None:

@@ -45,7 +45,8 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
 
     Returns None for a completed job, else why it is not; *waits* is how many failures in a row had
     to wait before this one. A lost lease writes nothing. On cancel the run is killed and the job
-    given back, within seconds, before the cancellation goes on.
+    given back, within seconds, before the cancellation goes on; a finished result that Convex has
+    not taken by then is lost, and the log says so.
     """
     lease: Lease | None = None
     try:
@@ -63,7 +64,12 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
     except asyncio.CancelledError:
         if lease is None or lease.cancels:
             await _give_back(claimed, lease, tools.queue)
+        else:
+            logger.error("stopped before Convex took the result; it will have to be made again")  # noqa: TRY400
         raise
+    except Exception:  # one job's fault must not end the others
+        logger.exception("a fault of this program; the job's lease will run out")
+        return None
 
 
 async def _renew(queue: Queue, token: Token, beat: int, report: Report) -> float:

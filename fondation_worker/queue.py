@@ -96,7 +96,10 @@ class Queue:
 
         async def once() -> tuple[float, _ClaimAnswer]:
             asked = boottime()
-            return asked, _read(await self.call("claim", arguments), _ClaimAnswer)
+            answer = _read(await self.call("claim", arguments), _ClaimAnswer)
+            if answer.job is not None:
+                _read(answer.job, _ClaimedJob)
+            return asked, answer
 
         return await until_answered(once)
 
@@ -137,8 +140,11 @@ class Queue:
         }
         if verdict.pause:
             arguments["retryAt"] = round((self.now() + verdict.pause) * 1000)
-        answer = await until_answered(lambda: self.call("fail", arguments), deadline=deadline)
-        return _read(answer, _StatusAnswer).status
+
+        async def once() -> str:
+            return _read(await self.call("fail", arguments), _StatusAnswer).status
+
+        return await until_answered(once, deadline=deadline)
 
     async def release(self, token: Token, *, reason: str, deadline: Callable[[], float]) -> None:
         """Give the job back unspent. Raises LeaseLost, also when *deadline* passes, and Refused."""
@@ -151,9 +157,10 @@ class Queue:
             f"queue:{function}", {"workerKey": self._key} | arguments
         )
 
-    async def upload(self, url: str, content: bytes) -> str:
-        """Store *content* once; return its storage id. Raises Unreachable."""
-        return await self._convex.upload(url, content)
+    async def store(self, token: Token, content: bytes, sha256: str) -> str:
+        """Announce and upload *content* once; return its storage id. Raises like `call`."""
+        answer = await self.call("uploadUrl", proof(token) | {"sha256": sha256})
+        return await self._convex.upload(_read(answer, _UrlAnswer).url, content)
 
     def now(self) -> float:
         """Return seconds since the epoch by Convex's clock, as far as the last answer tells."""
@@ -193,6 +200,10 @@ class _ClaimAnswer(msgspec.Struct, rename="camel"):
 class _ClaimedJob(msgspec.Struct):
     id: str
     attempt: int
+
+
+class _UrlAnswer(msgspec.Struct):
+    url: str
 
 
 class _StatusAnswer(msgspec.Struct):

@@ -86,11 +86,19 @@ def _flag(text: str) -> bool:
 
 def _base_url(text: str) -> str:
     parts = urlsplit(text.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_host(parts.hostname):
         raise ValueError("is not an http(s) URL")
+    if parts.port == 0:  # a port that is no number has raised ValueError by now
+        raise ValueError("has a port that is none")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be without user information, query and fragment")
     return text.strip().rstrip("/")
+
+
+def _is_host(name: str) -> bool:
+    """Whether *name* could be a host's: an address, or labels of letters, digits and dashes."""
+    labels = name.rstrip(".").split(".")
+    return ":" in name or all(re.fullmatch(r"(?!-)[\w-]{1,63}(?<!-)", label) for label in labels)
 
 
 def _deployment(text: str) -> str:
@@ -106,7 +114,8 @@ def _functions(text: str) -> str:
     return text
 
 
-def _label(text: str) -> str:
+def label(text: str) -> str:
+    """Return *text* if it can be a worker's label; raise ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError("is not 1 to 64 letters, digits, dots, dashes or underscores")
     return text
@@ -157,7 +166,7 @@ SETTINGS = (
             example="a key whose SHA-256 the deployment knows", help="this worker's key (required)"),
     Setting(name="CONVEX_FUNCTIONS", parse=_functions, default="",
             example="fondation/", help="folder of the functions inside the deployment"),
-    Setting(name="WORKER_ID", parse=_label, default=None,
+    Setting(name="WORKER_ID", parse=label, default=None,
             example="worker-1", help="label for people; made once and kept when not set"),
     Setting(name="POLL_INTERVAL", parse=_interval, default="5000",
             example="5s", help="time between two questions for work while push is down"),

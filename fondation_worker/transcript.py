@@ -22,6 +22,7 @@ from fondation_worker.errors import (
 from fondation_worker.result import Usage, well_formed
 
 MODEL_LIMIT = 128  # characters that Convex takes
+LARGEST_FIGURE = 2**53  # what a float, and so Convex, can count to
 LINE_LIMIT = 16 * 1024 * 1024  # bytes; a longer line is dropped and counted as broken
 
 
@@ -255,23 +256,24 @@ class _Assistant(msgspec.Struct):
     message: _Message
 
 
+# Figures are whatever they are: none of them may cost a finished result.
 class _Tokens(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
 
 
 class _Result(msgspec.Struct):
     subtype: str = ""
     is_error: bool = True
     result: str | None = None
-    api_error_status: int | None = None
-    num_turns: int | None = None
-    duration_ms: float | None = None
-    total_cost_usd: float | None = None
-    usage: _Tokens = msgspec.field(default_factory=_Tokens)
-    model_usage: dict[str, Any] = msgspec.field(name="modelUsage", default_factory=dict)
+    api_error_status: Any = None
+    num_turns: Any = None
+    duration_ms: Any = None
+    total_cost_usd: Any = None
+    usage: Any = None
+    model_usage: Any = msgspec.field(name="modelUsage", default=None)
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -302,19 +304,36 @@ def _blocks(line: _Assistant) -> list[Event]:
 
 
 def _finished(line: _Result) -> Finished:
+    try:
+        tokens = msgspec.convert(line.usage, _Tokens)
+    except msgspec.ValidationError:
+        tokens = _Tokens()
+    models = line.model_usage if isinstance(line.model_usage, dict) else {}
     return Finished(
         subtype=line.subtype,
         is_error=line.is_error,
         text=well_formed(line.result or ""),
-        status=line.api_error_status,
+        status=_whole(line.api_error_status),
         usage=Usage(
-            model=", ".join(sorted(line.model_usage))[:MODEL_LIMIT] or None,
-            cost_usd=line.total_cost_usd,
-            turns=line.num_turns,
-            duration_ms=None if line.duration_ms is None else round(line.duration_ms),
-            input_tokens=line.usage.input_tokens,
-            output_tokens=line.usage.output_tokens,
-            cache_read_tokens=line.usage.cache_read_input_tokens,
-            cache_creation_tokens=line.usage.cache_creation_input_tokens,
+            model=", ".join(sorted(models))[:MODEL_LIMIT] or None,
+            cost_usd=_figure(line.total_cost_usd),
+            turns=_whole(line.num_turns),
+            duration_ms=_whole(line.duration_ms),
+            input_tokens=_whole(tokens.input_tokens),
+            output_tokens=_whole(tokens.output_tokens),
+            cache_read_tokens=_whole(tokens.cache_read_input_tokens),
+            cache_creation_tokens=_whole(tokens.cache_creation_input_tokens),
         ),
     )
+
+
+def _figure(value: Any) -> float | None:
+    """Return *value* if it is a number that can be stored, else None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= LARGEST_FIGURE else None
+
+
+def _whole(value: Any) -> int | None:
+    """Return *value*, rounded, if it is a number that can be stored, else None."""
+    figure = _figure(value)
+    return None if figure is None else round(figure)

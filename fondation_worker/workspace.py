@@ -9,8 +9,11 @@ from pathlib import Path
 
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.job import Token
+from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
+
+REMOVE_LIMIT = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +42,15 @@ async def workspace(parent: Path, instance: str, token: Token) -> AsyncIterator[
         for place in (places.tree, places.home, places.scratch):
             place.mkdir(mode=0o700)
     except OSError as error:
-        await _remove(top)
+        await remove(top)
         raise DiskTrouble(f"{top}: nothing could be made in it: {error.strerror}") from error
     try:
         yield places
     finally:
-        await _remove(top)
+        await to_the_end(remove(top))
 
 
-async def _remove(top: Path) -> None:
+async def remove(top: Path) -> None:
     """Remove *top*; what cannot be removed is said in the log, and nothing is raised.
 
     `rm`, not `shutil.rmtree`: that one recurses, and a repository may be deeper than our stack.
@@ -57,9 +60,11 @@ async def _remove(top: Path) -> None:
             *("rm", "-rf", "--one-file-system", "--", str(top)),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
-        await removing.wait()
-    except OSError as error:
-        logger.error("rm could not be started: %s", error.strerror)  # noqa: TRY400 said below
+        async with asyncio.timeout(REMOVE_LIMIT):
+            await removing.wait()
+    except (OSError, TimeoutError) as error:
+        logger.error("rm: %s", str(error) or "takes too long")  # noqa: TRY400 told again below
     if top.exists():
         logger.error("%s could not be removed whole; remove it by hand", top)

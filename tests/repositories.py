@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from aiohttp import web
 
@@ -23,10 +24,16 @@ IDENTITY = {
 }
 
 
-def git(directory: Path, *arguments: str) -> str:
+def git(directory: Path, *arguments: str, standard_input: IO[str] | None = None) -> str:
     """Run git in *directory*; return what it printed."""
     run = subprocess.run(
-        ["git", *arguments], cwd=directory, env=IDENTITY, capture_output=True, text=True, check=True
+        ["git", *arguments],
+        cwd=directory,
+        env=IDENTITY,
+        stdin=standard_input,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return run.stdout.strip()
 

@@ -14,6 +14,8 @@ import click
 from fondation_worker import __version__
 from fondation_worker.config import load, secrets_of
 from fondation_worker.errors import BadSettings
+from fondation_worker.host import drop_environment
+from fondation_worker.redact import Redactor
 from fondation_worker.settings import SETTINGS
 
 EXIT_BUG = 1
@@ -58,12 +60,12 @@ def run(file: Path | None, **flags: str | None) -> None:
     Exit status: 0 stopped as asked; 1 a fault of the program, its log has the details; 78 bad
     settings, every fault is listed, nothing was started.
     """
-    from fondation_worker import daemon, logs  # noqa: PLC0415 the other commands start without them
-    from fondation_worker.redact import Redactor  # noqa: PLC0415
-
     faulthandler.enable()
     try:
         config = load(os.environ, flags={k: v for k, v in flags.items() if v}, file=file)
+        drop_environment()  # before anything is imported that reads it, or hands it to a child
+        from fondation_worker import daemon, logs  # noqa: PLC0415
+
         logs.set_up(config.log_format, config.log_level, Redactor(secrets_of(config)))
         asyncio.run(daemon.serve(config))
     except BadSettings as error:

@@ -1,10 +1,10 @@
-"""Runs one command and leaves nothing behind. Started as `python -I -S launcher.py FD COMMAND…`.
+"""Runs one command and leaves nothing behind: `python -I -S launcher.py FD LIMIT COMMAND…`.
 
 The command gets this process's environment, directory, input and outputs, and a session of its
 own. This process is its *subreaper*: whatever the command starts, also in sessions of its own,
 stays below it and is killed when the command ends, or when the other end of the socket FD closes,
 because whoever started us wants that or is dead itself. At the end one JSON line goes to FD:
-`{"status", "signal", "killed", "maxRssKib", "cpuSeconds"}`.
+`{"status", "killed", "maxRssKib", "cpuSeconds"}`. No file of the command grows over LIMIT bytes.
 
 Standard library only, and no import of this package: it must start in milliseconds.
 """
@@ -29,7 +29,7 @@ def main() -> int:
     """Run the command to its end, or until the lifeline closes."""
     lifeline = socket.socket(fileno=int(sys.argv[1]))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    command = _start(sys.argv[2:], lifeline)
+    command = _start(sys.argv[3:], lifeline, file_limit=int(sys.argv[2]))
     status = _wait(command, lifeline)
     killed = _kill_descendants()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -44,7 +44,7 @@ def main() -> int:
     return 0
 
 
-def _start(argv: list[str], lifeline: socket.socket) -> int:
+def _start(argv: list[str], lifeline: socket.socket, *, file_limit: int) -> int:
     """Start the command; return its process id."""
     me = os.getpid()
     child = os.fork()
@@ -64,6 +64,7 @@ def _start(argv: list[str], lifeline: socket.socket) -> int:
         ):  # Python ignores them; programs rely on them
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 no pathlib: start-up time
             score.write(_OOM_SCORE)
         os.execvpe(argv[0], argv, os.environ)  # noqa: S606 no shell is wanted

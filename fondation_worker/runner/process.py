@@ -19,19 +19,25 @@ from typing import IO
 
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.runner import Ended, Order
+from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
+OUTPUT_LIMIT = 1024 * 1024 * 1024  # bytes of one file, standard output included
 CHUNK = 65536  # bytes
 LOOK_INTERVAL = 0.05  # seconds between two looks at the output
 KILL_LIMIT = 10.0  # seconds that the launcher may take to end everything
 
 
-def launched(argv: tuple[str, ...], lifeline: socket.socket) -> tuple[str, ...]:
-    """Return the command line that runs *argv* under the launcher, tied to *lifeline*."""
-    return (sys.executable, "-I", "-S", str(LAUNCHER), str(lifeline.fileno()), *argv)
+def launched(argv: tuple[str, ...], lifeline: socket.socket, *, file_limit: int) -> tuple[str, ...]:
+    """Return the command line that runs *argv* under the launcher, tied to *lifeline*.
+
+    No file that it writes grows over *file_limit* bytes.
+    """
+    launcher = (sys.executable, "-I", "-S", str(LAUNCHER))
+    return (*launcher, str(lifeline.fileno()), str(file_limit), *argv)
 
 
 class ProcessRun:
@@ -57,6 +63,7 @@ class ProcessRun:
             while chunk := os.pread(self._output, CHUNK, position):
                 position += len(chunk)
                 yield chunk
+                await asyncio.sleep(0)  # a command that prints fast must not hold up the rest
             if is_over:
                 return
             await asyncio.sleep(LOOK_INTERVAL)
@@ -126,7 +133,7 @@ class ProcessRoom:
                     yield run
                 finally:
                     lifeline.close()
-                    await run.gone()
+                    await to_the_end(run.gone())
                     for task in tasks:
                         task.cancel()
 
@@ -143,7 +150,7 @@ async def _start(order: Order, lifeline: socket.socket, output: int) -> asyncio.
     """Start the launcher on *order*, with its standard output to descriptor *output*."""
     try:
         return await asyncio.create_subprocess_exec(
-            *launched(order.argv, lifeline),
+            *launched(order.argv, lifeline, file_limit=OUTPUT_LIMIT),
             env=dict(order.environment),
             cwd=order.directory,
             stdin=asyncio.subprocess.PIPE,

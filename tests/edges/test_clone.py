@@ -1,6 +1,7 @@
 """Clones with real git, from disk and over real HTTPS."""
 
 import asyncio
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fondation_worker import errors
 from fondation_worker.clone import Checkout, clone
 from fondation_worker.job import Source
+from fondation_worker.workspace import remove
 from tests.processes import running, until
 from tests.repositories import GitServer, Repository, empty_repository, git, git_server, repository
 
@@ -130,6 +132,29 @@ async def test_nothing_of_the_repository_runs(tmp_path: Path, there: Repository)
     hook.chmod(hook.stat().st_mode | stat.S_IXUSR)
     await cloned(tmp_path, there.url)
     assert not mark.exists()
+
+
+async def test_a_tree_of_any_depth_is_cloned(tmp_path: Path, there: Repository) -> None:
+    """Deeper than Python's stack; made with git's plumbing, as no file system would."""
+    tree = git(there.path, "rev-parse", "HEAD^{tree}")
+    for _ in range(1200):
+        (tmp_path / "entry").write_text(f"040000 tree {tree}\td\n")
+        with (tmp_path / "entry").open() as entry:
+            tree = git(there.path, "mktree", standard_input=entry)
+    commit = git(there.path, "commit-tree", tree, "-m", "deep")
+    git(there.path, "update-ref", "refs/heads/deep", commit)
+    assert (await cloned(tmp_path, there.url, ref="deep")).files == 2
+    await remove(tmp_path / "tree")  # pytest itself could not
+
+
+async def test_a_local_repository_of_another_user_is_cloned(
+    tmp_path: Path, there: Repository
+) -> None:
+    """As in `sudo ./dev demo`; only root can make one."""
+    if os.geteuid() == 0:
+        for path in (there.path, *there.path.rglob("*")):
+            os.chown(path, 12345, 12345)
+    assert (await cloned(tmp_path, there.url)).files == 2
 
 
 async def test_a_submodule_stays_empty(tmp_path: Path, there: Repository) -> None:

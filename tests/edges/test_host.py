@@ -16,12 +16,13 @@ PROGRAM = """
 import json, os, sys
 from fondation_worker.config import load
 from fondation_worker.errors import BadSettings
-from fondation_worker.host import drop_environment, settled_on_this_host
+from fondation_worker.host import drop_environment, kept_label, settled_on_this_host
 config = load(os.environ)
 drop_environment()
 try:
     settled = settled_on_this_host(config)
-    told = {"cli": settled.claude_cli, "temp": str(settled.temp_dir)}
+    label = kept_label(settled.state_dir)
+    told = {"cli": settled.claude_cli, "temp": str(settled.temp_dir), "label": label}
 except BadSettings as error:
     told = {"faults": error.faults}
 print(json.dumps(told | {"environment": dict(os.environ)}))
@@ -53,7 +54,21 @@ def settled(directory: Path, **settings: str) -> dict[str, Any]:
 def test_only_what_children_need_stays_in_the_environment(tmp_path: Path) -> None:
     """GitPython hands os.environ to git, libraries read it: no secret may be left in it."""
     told = settled(tmp_path, AWS_SECRET_ACCESS_KEY="x", LD_PRELOAD="", GIT_DIR="/x", LANG="C.UTF-8")
-    assert set(told["environment"]) <= {"PATH", "LANG", "LC_CTYPE"}
+    assert set(told["environment"]) <= {"PATH", "LANG", "LC_CTYPE", "GIT_PYTHON_REFRESH"}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"two words\n", b"x" * 100])
+def test_a_label_that_is_none_is_a_fault(tmp_path: Path, content: bytes) -> None:
+    """A crash, or somebody, left it so."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "worker-id").write_bytes(content)
+    (fault,) = settled(tmp_path)["faults"]
+    assert "worker-id" in fault
+
+
+def test_the_label_is_kept(tmp_path: Path) -> None:
+    """From the first start on."""
+    assert settled(tmp_path)["label"] == settled(tmp_path)["label"]
 
 
 def test_a_repository_cannot_stand_in_for_a_program(tmp_path: Path) -> None:

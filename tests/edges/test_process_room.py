@@ -12,7 +12,7 @@ import pytest
 
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.runner import Ended, Order
-from fondation_worker.runner.process import COMPLAINT_LIMIT, LAUNCHER, ProcessRoom
+from fondation_worker.runner.process import COMPLAINT_LIMIT, LAUNCHER, OUTPUT_LIMIT, ProcessRoom
 from tests.processes import parent_of, running, until
 
 ROOM = ProcessRoom()
@@ -174,6 +174,52 @@ async def test_the_command_starts_as_from_a_shell_and_can_gain_nothing(tmp_path:
     assert int(status["SigIgn"], 16) == 0
     assert status["NoNewPrivs"] == "1"
     assert Path("/proc/self/oom_score_adj").read_text() != "300\n"
+
+
+async def test_a_command_that_prints_fast_holds_nothing_up(tmp_path: Path) -> None:
+    """Heartbeats and time limits have their turn between its lines, not after its last."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group, ROOM.run(order(tmp_path, "yes | head -c 100m")) as run:
+        other = group.create_task(take_turns())
+        await asyncio.sleep(0.5)  # it is ahead of us now
+        turns, chunks = 0, 0
+        async for _ in run.output():
+            chunks += 1
+        assert turns >= chunks > 100
+        other.cancel()
+
+
+async def test_a_file_of_the_command_is_bounded(tmp_path: Path) -> None:
+    """Its output is a file as well: a disk is not filled by one run."""
+    too_far = f"dd if=/dev/zero of=big bs=1 count=2 seek={OUTPUT_LIMIT - 1}"
+    _, ended = await finished(order(tmp_path, too_far))
+    assert ended.status != 0
+    assert (tmp_path / "big").stat().st_size <= OUTPUT_LIMIT
+
+
+async def test_no_cancellation_cuts_the_tidying_short(tmp_path: Path) -> None:
+    """A lost lease, and then the end of the drain: two in a row."""
+    mark = f"0.{uuid.uuid4().int}"
+
+    async def work() -> None:
+        async with ROOM.run(order(tmp_path, "exec sleep 300 $MARK", MARK=mark)) as run:
+            await run.ended()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work())
+        await until(lambda: running(f"sleep 300 {mark}"))
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+    assert task.cancelled()
+    assert running(mark) == []
 
 
 async def test_output_is_whole_however_slowly_it_is_taken(tmp_path: Path) -> None:

@@ -143,6 +143,6 @@ asyncio.run(listen(Subscription(url={backend.url!r}, functions="", key={KEYS.wor
 async def test_an_absent_deployment_leaves_only_the_poll() -> None:
     """The client keeps trying in its child; nothing here waits for it."""
     async with listening("http://127.0.0.1:1") as bell:
-        await until(lambda: running(f"{CHILD} "), limit=LIMIT)
+        await until(children, limit=LIMIT)
         await asyncio.sleep(0.5)
         assert not bell.push_is_up

@@ -60,6 +60,34 @@ async def test_what_only_the_host_can_tell_is_told_the_same_way(tmp_path: Path) 
     assert "Traceback" not in said
 
 
+async def test_a_host_without_git_is_told_the_same_way(tmp_path: Path) -> None:
+    """GitPython would end the program with words of its own."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").symlink_to(CLAUDE)
+    status, said = await run(
+        "run",
+        PATH=str(tmp_path / "bin"),
+        CONVEX_URL="http://127.0.0.1:1",
+        WORKER_KEY="a-key-of-this-worker",
+        ANTHROPIC_API_KEY=PLACEHOLDER,
+        STATE_DIR=str(tmp_path / "state"),
+        TEMP_DIR=str(tmp_path / "work"),
+    )
+    assert status == 78, said
+    assert "there is no git" in said
+    assert "Traceback" not in said
+
+
+async def test_functions_that_are_not_there_are_shown_by_health(tmp_path: Path) -> None:
+    """A wrong CONVEX_FUNCTIONS: the worker asks on, and says why it gets nothing."""
+    async with on_stage(tmp_path, say("never")) as stage:
+        worker = await stage.worker(CONVEX_FUNCTIONS="elsewhere/")
+        await until(lambda: "Could not find public function" in worker.messages())
+        health = await stage.health(worker)
+        assert health["status"] == "degraded"
+        assert "Could not find public function" in " ".join(health["reasons"])
+
+
 async def test_help_names_every_setting_and_the_version_is_told() -> None:
     """Flags for what is no secret, files for what is."""
     status, said = await run("run", "--help")

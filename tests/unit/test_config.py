@@ -145,6 +145,29 @@ def test_a_secret_given_twice_or_not_readable_is_a_fault(tmp_path: Path) -> None
     assert missing in unread
 
 
+NOWHERE = (
+    "https://x:99999 https://x:abc https://a..b ftp://host https:// https://h/path https://-a.b"
+)
+
+
+@pytest.mark.parametrize(
+    "url", [*NOWHERE.split(), "https://a b.c", f"https://{'x' * 64}.c", "https://me:hush-hush@host"]
+)
+def test_a_url_that_leads_nowhere_is_a_fault(url: str) -> None:
+    """Told at the start, not asked for ever; and without its password."""
+    (fault,) = faults_of(ENOUGH | {"CONVEX_URL": url})
+    assert fault.startswith("CONVEX_URL")
+    assert "hush-hush" not in fault
+
+
+def test_an_empty_value_is_as_good_as_none(tmp_path: Path) -> None:
+    """Wherever it stands."""
+    file = tmp_path / "worker.conf"
+    file.write_text("[worker]\npoll_interval =\nclaude_model =\n")
+    config = load(ENOUGH | {"LEASE_TIME": ""}, file=file)
+    assert (config.poll_interval, config.claude_model, config.lease_time) == (5, None, 300)
+
+
 def test_a_later_source_rules_in_whatever_form_it_comes(tmp_path: Path) -> None:
     """A key in the file, its _FILE in the environment: the environment's; credentials likewise."""
     key, file = tmp_path / "key", tmp_path / "worker.conf"

@@ -33,7 +33,16 @@ def test_a_secret_is_in_neither_form(formatter: logging.Formatter) -> None:
 @pytest.mark.parametrize("formatter", [TextLines(REDACT), JsonLines(REDACT)])
 def test_an_event_is_one_line(formatter: logging.Formatter) -> None:
     """Text from elsewhere must not forge another."""
-    assert len(line(formatter, "first\r\n2026-11-23 ERROR forged\n").splitlines()) == 1
+    forged = "first\r\n2026-11-23 ERROR forged\n\x1b[2J\x85\u2028"
+    assert len(line(formatter, forged).splitlines()) == 1
+    assert "\x1b" not in line(formatter, forged)
+
+
+def test_a_traceback_forges_no_line() -> None:
+    """Its text is whatever the exception's is; it stands apart."""
+    first, *rest = line(TextLines(REDACT), "fault", ValueError("x\n2026 ERROR forged")).splitlines()
+    assert first.endswith("fault")
+    assert all(told.startswith("    ") for told in rest)
 
 
 def test_lines_about_a_job_name_it_and_nothing_else() -> None:

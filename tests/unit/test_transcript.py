@@ -93,6 +93,25 @@ def test_no_damage_ends_a_run(noise: bytes) -> None:
     assert isinstance(events[-1], Finished)
 
 
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"usage": None},
+        {"usage": {"input_tokens": 1.5, "output_tokens": "many"}},
+        {"num_turns": "3"},
+        {"num_turns": True, "duration_ms": -1},
+        {"duration_ms": 10**400, "modelUsage": []},
+        {"total_cost_usd": "free", "api_error_status": "none"},
+    ],
+    ids=str,
+)
+def test_no_figure_costs_a_finished_result(figures: dict[str, Any]) -> None:
+    """What cannot be read of it is left out."""
+    finished = account_of(RESULT | figures).success(exit_status=0, complaint="")
+    assert finished.text == "# Title\n"
+    assert all(value is not None for value in finished.usage.to_document().values())
+
+
 def test_unknown_and_broken_lines_are_counted() -> None:
     """A new version of the CLI shows in the log, not in a dead job."""
     events, reader = read(stream({"type": "hologram"}, 5, {"no": "type"}) + b"{oops\n\n")
