@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fondation_worker.account import Account
 from fondation_worker.config import Credential
 from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError
 from fondation_worker.result import Usage, well_formed
 from fondation_worker.runner import Order, Room, Run
 from fondation_worker.transcript import (
-    Account,
     Event,
     LimitReached,
     Retrying,

@@ -1,4 +1,4 @@
-"""The Claude CLI's stream-json, read without I/O: bytes in, events out, and the rule of success.
+"""The Claude CLI's stream-json, read without I/O: bytes in, events out.
 
 One JSON object stands on each line. Lines are decoded in two steps, first what they are, then what
 they hold. New versions bring new kinds of lines and fields: what is not known is counted, what is
@@ -11,14 +11,6 @@ from typing import Any
 
 import msgspec
 
-from fondation_worker.errors import (
-    ClaudeFailed,
-    CredentialRefused,
-    JobError,
-    NoResult,
-    Overloaded,
-    RateLimited,
-)
 from fondation_worker.result import Usage, well_formed
 
 MODEL_LIMIT = 128  # characters that Convex takes
@@ -140,80 +132,6 @@ class Transcript:
                 return []
         self.unknown += 1
         return []
-
-
-@dataclass(slots=True, kw_only=True)
-class Account:
-    """What a run said of itself, collected: the last event of each kind that decides."""
-
-    finished: Finished | None = None
-    retrying: Retrying | None = None
-    limit: LimitReached | None = None
-
-    def take(self, event: Event) -> None:
-        """Remember *event* if it decides something."""
-        match event:
-            case Finished():
-                self.finished = event
-            case Retrying():
-                self.retrying = event
-            case LimitReached():
-                self.limit = event
-            case ToolCall():  # the model has answered since: that trouble is over
-                self.retrying = None
-
-    def success(self, *, exit_status: int, complaint: str) -> Finished:
-        """Return the result if and only if the run was a success; else raise why it was not.
-
-        A run is a success when all of six things hold; exit status and `subtype` alone both lie:
-
-        1. this worker did not end it: a run that was killed never gets here;
-        2. a result event arrived;
-        3. its `is_error` is false;
-        4. its `subtype` is `success`;
-        5. the process ended by itself with status 0;
-        6. the text is not blank, and a model wrote it: the CLI answers some prompts by itself.
-
-        *complaint* is the end of the CLI's standard error.
-        """
-        finished = self.finished
-        if finished is None:
-            why = f"ended with status {exit_status} before it had a result{_because(complaint)}"
-            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
-        if finished.is_error or finished.subtype != "success":
-            why = f"reported {finished.subtype}{_because(finished.text or complaint)}"
-            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
-        if exit_status != 0:
-            why = f"ended with status {exit_status}{_because(complaint)}"
-            raise ClaudeFailed(f"the Claude CLI {why}")
-        if not finished.text.strip() or finished.usage.turns == 0:
-            raise NoResult("Claude ended without writing anything; does the prompt ask for a text?")
-        return finished
-
-    def api_error(self) -> JobError | None:
-        """Return what the run's last API error means for the job, or None when nothing special."""
-        status = self.finished.status if self.finished else None
-        if status is None and self.retrying:
-            status = self.retrying.status
-        match status:
-            case 401 | 403:
-                return CredentialRefused(
-                    "the model's service refused this worker's credential;"
-                    " an operator must renew it"
-                )
-            case 429:
-                return RateLimited(
-                    "the model's rate limit is used up; the job waits until it is renewed",
-                    until=self.limit.resets_at if self.limit else None,
-                )
-            case 529:
-                return Overloaded("the model's service is overloaded; the job waits")
-        return None
-
-
-def _because(text: str) -> str:
-    """Return the end of *text* as the reason in a message, or nothing."""
-    return f": {text.strip()[-500:]}" if text.strip() else ""
 
 
 # What the lines hold. Every field but the kind is optional: versions differ.

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from fondation_worker import errors, transcript
-from fondation_worker.transcript import Account, Finished, Retrying, Started, ToolCall, Transcript
+from fondation_worker.account import Account
+from fondation_worker.transcript import Finished, Retrying, Started, ToolCall, Transcript
 
 INIT = {"type": "system", "subtype": "init", "model": "claude-x", "tools": ["Read"]}
 TOOL = {
