@@ -134,9 +134,11 @@ asyncio.run(listen(Subscription(url={backend.url!r}, functions="", key={KEYS.wor
     home = tmp_path / "home"
     home.mkdir()
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=home)
-    await until(lambda: len(running(str(home))) == 2, limit=LIMIT)
-    parent.send_signal(signal.SIGKILL)
-    await parent.wait()
+    try:
+        await until(lambda: len(running(str(home))) == 2, limit=LIMIT)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        await parent.wait()
     await until(lambda: not running(str(home)), limit=LIMIT)
 
 
