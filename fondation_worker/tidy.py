@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def to_the_end(work: Coroutine[Any, Any, object]) -> None:
     """Do *work*, whole, however often this is cancelled; then let the cancellation go on.
 
     Only for work that is bounded in time: nothing else can end it.

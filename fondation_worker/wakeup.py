@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from fondation_worker.clock import boottime
+from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ async def _child(subscription: Subscription) -> AsyncIterator[asyncio.StreamRead
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            await to_the_end(process.wait())
 
 
 def _orders(subscription: Subscription) -> bytes:
