@@ -26,7 +26,6 @@ HOME = REPOSITORY / ".demo"
 ENDED = {"completed", "dead", "canceled"}
 LOOK_INTERVAL = 0.25  # seconds
 PAUSE_PER_TURN = 0.7  # seconds: the script answers at once, and people want to see it work
-EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 
 PROMPT = """\
