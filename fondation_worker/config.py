@@ -41,9 +41,16 @@ class Config:
     max_concurrent_jobs: int
     job_timeout: float
     clone_timeout: float
+    stall_time: float
+    tool_time: float
+    repository_size_limit: int  # bytes
+    repository_files_limit: int
+    disk_floor: int  # bytes; 0 for none
+    memory_pressure_limit: float  # per cent of 10 s
     drain_time: float
     temp_dir: Path
     state_dir: Path
+    control_socket: Path
     allow_local_repositories: bool
     claude_cli: str
     claude_model: str | None
@@ -192,6 +199,7 @@ def _config(values: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     kind = next(kind for kind in CREDENTIAL_KINDS if kind in values)
     plain["credential"] = Credential(kind=kind, value=values[kind])
     plain["state_dir"] = plain["state_dir"] or _state_home(environ) / "fondation-worker"
+    plain["control_socket"] = plain["control_socket"] or plain["state_dir"] / "control.sock"
     return Config(**plain)
 
 

@@ -9,11 +9,12 @@
     │       └── NotStaged              `complete` misses documents; stage them and ask again
     └── JobError               ends this attempt; `failure` names its class for Convex
         ├── GiveUp                 another attempt would end the same way
-        │   ├── InvalidJob, RepositoryMissing, RefMissing, RepositoryEmpty
+        │   ├── InvalidJob, RepositoryMissing, RefMissing, RepositoryEmpty, TooLarge, TokenUnusable
         ├── Wait                   not the job's fault: again later, no attempt spent
         │   ├── RateLimited, Overloaded, CredentialRefused
         └── TryAgain               another attempt may pass; this one is spent
-            ├── CloneFailed, ClaudeFailed, NoResult, TimedOut, DiskTrouble, OwnBug
+            ├── CloneFailed, ClaudeFailed, NoResult, TimedOut, Stalled, OutOfMemory, Crashed
+            ├── DiskTrouble, OwnBug
 
 The texts go to the job's row, where the product shows them to its users: each says what happened,
 where, and what to do. None may carry a secret.
@@ -56,6 +57,7 @@ class Refused(ConvexError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
+        self.message = message
 
 
 class NotStaged(Refused):
@@ -99,6 +101,18 @@ class RepositoryEmpty(GiveUp):
     """The repository has no commit, or the commit no file."""
 
     failure = "repository_empty"
+
+
+class TooLarge(GiveUp):
+    """The repository is larger than this worker takes: bytes, files, depth or names."""
+
+    failure = "too_large"
+
+
+class TokenUnusable(GiveUp):
+    """The stored GitHub token of the job's user is in a form that cannot be used."""
+
+    failure = "token_unusable"
 
 
 class Wait(JobError):
@@ -157,6 +171,24 @@ class TimedOut(TryAgain):
     """The run took longer than the job's time limit."""
 
     failure = "timeout"
+
+
+class Stalled(TryAgain):
+    """The run gave no sign of life for too long."""
+
+    failure = "stalled"
+
+
+class OutOfMemory(TryAgain):
+    """The host's or the run's memory was used up."""
+
+    failure = "out_of_memory"
+
+
+class Crashed(TryAgain):
+    """The worker died during the attempt; its next life says so."""
+
+    failure = "crash"
 
 
 class DiskTrouble(TryAgain):

@@ -6,7 +6,7 @@ Every call may be repeated with the same arguments, and is, whenever its outcome
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import msgspec
 
 from fondation_worker.clock import boottime
 from fondation_worker.convex import Convex, until_answered
-from fondation_worker.errors import InvalidJob, LeaseLost, Refused, Unreachable
+from fondation_worker.errors import InvalidJob, LeaseLost, Refused, TokenUnusable, Unreachable
 from fondation_worker.job import Job, Token
 from fondation_worker.redact import Redactor
 from fondation_worker.verdict import Verdict
@@ -47,6 +47,16 @@ class Report:
     status: str = "cloning"
     progress: str = "starting"
     step: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of a job's log; `n` counts within the attempt, so that a repeat is known."""
+
+    n: int
+    at: float  # milliseconds since the epoch, by Convex's clock
+    level: str  # info or error
+    text: str
 
 
 class Queue:
@@ -151,6 +161,44 @@ class Queue:
         arguments = proof(token) | {"reason": reason}
         await until_answered(lambda: self.call("release", arguments), deadline=deadline)
 
+    async def clone_token(self, token: Token, *, deadline: Callable[[], float]) -> str | None:
+        """Return what opens the job's private repository, or None where there is nothing.
+
+        Raises TokenUnusable for a stored token of an old form; LeaseLost, also when *deadline*
+        passes, and Refused.
+        """
+
+        async def once() -> str | None:
+            return _read(await self.call("cloneToken", proof(token)), _CloneTokenAnswer).token
+
+        try:
+            return await until_answered(once, deadline=deadline)
+        except Refused as error:
+            if error.code == "token_unusable":
+                raise TokenUnusable(error.message) from error
+            raise
+
+    async def append_logs(self, token: Token, lines: Sequence[LogLine]) -> bool:
+        """Keep *lines* with the job, once; return whether its log is full.
+
+        Raises LeaseLost, Refused and Unreachable: whoever calls decides whether to try again.
+        """
+        rows = [
+            {"n": line.n, "at": line.at, "level": line.level, "msg": self._redact(line.text)}
+            for line in lines
+        ]
+        return _read(
+            await self.call("appendLogs", proof(token) | {"lines": rows}), _LogsAnswer
+        ).full
+
+    async def report(self, *, version: str, slots: int, busy: int, state: str) -> None:
+        """Tell operators once that this worker is there, and in *state* (words).
+
+        Raises Refused and Unreachable.
+        """
+        told = {"version": version, "slots": slots, "busy": busy, "state": self._redact(state)}
+        await self.call("report", self._names | told)
+
     async def call(self, function: str, arguments: dict[str, Any]) -> Any:
         """Call a mutation of the queue once, with this worker's key; raise what it raises."""
         return await self._convex.mutation(
@@ -204,6 +252,14 @@ class _ClaimedJob(msgspec.Struct):
 
 class _UrlAnswer(msgspec.Struct):
     url: str
+
+
+class _CloneTokenAnswer(msgspec.Struct):
+    token: str | None = None
+
+
+class _LogsAnswer(msgspec.Struct):
+    full: bool = False
 
 
 class _StatusAnswer(msgspec.Struct):

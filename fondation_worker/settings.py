@@ -4,6 +4,7 @@ The names and defaults are those that users of the earlier Node worker know. A r
 raises ValueError with what is wrong with it, worded to follow the value.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from urllib.parse import urlsplit
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h)?", re.IGNORECASE)
 _SECONDS = {None: 0.001, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|kib|mib|gib|tib)", re.IGNORECASE)
+_UNITS = ("", "kib", "mib", "gib", "tib")
+LARGEST_SIZE = 1024**5  # bytes
+LONGEST_SOCKET_PATH = 107  # bytes, of sun_path in unix(7)
+WHOLE = 100  # per cent
 LONGEST = 7 * 86400  # seconds
 SHORTEST_INTERVAL = 0.5  # seconds
 LONGEST_LEASE = 3600  # seconds
@@ -128,6 +134,39 @@ def _directory(text: str) -> Path:
     return path
 
 
+def _socket_path(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or len(os.fsencode(text)) > LONGEST_SOCKET_PATH or "\x00" in text:
+        raise ValueError("is not an absolute path of at most 107 bytes")
+    return path
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    size = round(float(match[1]) * 1024 ** _UNITS.index((match[2] or "").lower())) if match else 0
+    if not 0 < size <= LARGEST_SIZE:
+        raise ValueError("is not a size from 1 byte to 1 PiB")
+    return size
+
+
+def _size_or_zero(text: str) -> int:
+    return 0 if text.strip() == "0" else _size(text)
+
+
+def _files(text: str) -> int:
+    count = int(text) if re.fullmatch(r"[0-9]{1,9}", text.strip()) else 0
+    if not count:
+        raise ValueError("is not a whole number from 1 to 999999999")
+    return count
+
+
+def _percent(text: str) -> float:
+    share = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", text.strip()) else 0.0
+    if not 0 < share <= WHOLE:
+        raise ValueError("is not a number of per cent, above 0 and at most 100")
+    return share
+
+
 def _word(text: str) -> str:
     if not re.fullmatch(r"[^\s-][^\s]*", text):
         raise ValueError("is not one word")
@@ -180,12 +219,26 @@ SETTINGS = (
             example="90min", help="time limit of one attempt; a job's own limit may be smaller"),
     Setting(name="CLONE_TIMEOUT", parse=duration, default="5min",
             example="10min", help="time limit of the clone"),
+    Setting(name="STALL_TIME", parse=duration, default="10min",
+            example="20min", help="how long a run may be silent while no tool runs"),
+    Setting(name="TOOL_TIME", parse=duration, default="30min",
+            example="10min", help="how long one tool of a run may take"),
+    Setting(name="REPOSITORY_SIZE_LIMIT", parse=_size, default="2GiB",
+            example="500MiB", help="a larger repository is not analysed"),
+    Setting(name="REPOSITORY_FILES_LIMIT", parse=_files, default="200000",
+            example="50000", help="one with more files is not analysed"),
+    Setting(name="DISK_FLOOR", parse=_size_or_zero, default="2GiB",
+            example="10GiB", help="no claim while less is free below TEMP_DIR or STATE_DIR; 0 for none"),
+    Setting(name="MEMORY_PRESSURE_LIMIT", parse=_percent, default="40",
+            example="20", help="no claim while tasks waited for memory this per cent of 10 s; 100 for never"),
     Setting(name="DRAIN_TIME", parse=_duration_or_zero, default="30s",
             example="10min", help="how long running jobs may go on after SIGTERM"),
     Setting(name="TEMP_DIR", parse=_directory, default="/tmp/fondation",
             example="/var/tmp/fondation", help="where clones live while their job runs"),
     Setting(name="STATE_DIR", parse=_directory, default=None,
             example="/var/lib/fondation-worker", help="what outlives a restart; ~/.local/state/fondation-worker when not set"),
+    Setting(name="CONTROL_SOCKET", parse=_socket_path, default=None,
+            example="/run/fondation-worker/1.sock", help="where pause and resume are answered; STATE_DIR/control.sock when not set"),
     Setting(name="ALLOW_LOCAL_REPOSITORIES", parse=_flag, default="0",
             example="1", help="whether file:/// repositories are fetched: laptops and tests only"),
     Setting(name="CLAUDE_CLI", parse=_word, default="claude",
