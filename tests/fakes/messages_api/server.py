@@ -48,6 +48,8 @@ class ScriptedApi:
     rules: Sequence[Rule]
     url: str = ""
     requests: list[Request] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+    """The prompts whose last answer was given whole, in the order of their ends."""
     _met: Counter[tuple[int, int]] = field(default_factory=Counter)
     """How many requests came for each rule and turn."""
 
@@ -89,6 +91,8 @@ class ScriptedApi:
             pieces, kind = wire.halves(answer), "application/json"
         response = web.StreamResponse(headers={"content-type": kind})
         await _send(request, response, pieces, fault, turn.pace)
+        if fault is None and not turn.calls:
+            self.served.append(conversation.prompt)
         return response
 
     def _next(self, conversation: Conversation) -> tuple[Turn, Fault | None]:
