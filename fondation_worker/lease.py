@@ -36,6 +36,11 @@ class Lease:
         self.changed = asyncio.Event()
         self.cancels = True
 
+    @property
+    def told(self) -> Report:
+        """How far the work has said it is."""
+        return self._report
+
     def report(self, *, status: str, progress: str, step: int) -> None:
         """Say how far the work is; told to Convex with the next heartbeat, soon."""
         report = Report(status=status, progress=progress, step=step)

@@ -13,7 +13,7 @@ ORDER = (
     *("redact", "settings", "config", "job", "result", "transcript", "account", "verdict"),  # pure
     *("host", "logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
-    *("queue", "lease", "handin"),  # steps
+    *("queue", "board", "lease", "handin"),  # steps
     *("pipeline", "daemon"),  # flow
     *("cli.main", "cli", "__main__"),
 )
