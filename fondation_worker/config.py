@@ -1,22 +1,26 @@
-"""What the settings come to: three sources, every fault reported at once, one frozen value.
+"""What the settings come to: every fault reported at once, one frozen value for each program."""
 
-A later source rules over an earlier one: INI file, environment, flags. Nothing here touches the
-file system but `load`, which reads the INI file and the files that `*_FILE` settings name.
-"""
-
-import configparser
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
-from fondation_worker.redact import Redactor
-from fondation_worker.settings import SETTINGS, Setting
+from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_SETTINGS, SETTINGS
+from fondation_worker.sources import CREDENTIAL_KINDS, missing, read
 
-SECTION = "worker"
-CREDENTIAL_KINDS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+__all__ = [
+    "CREDENTIAL_KINDS",
+    "Config",
+    "ControlConfig",
+    "Credential",
+    "OperatorConfig",
+    "load",
+    "load_control",
+    "load_operator",
+    "secrets_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,23 @@ class Config:
         return parts.scheme == "http" and parts.hostname not in here
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorConfig:
+    """What the operator's commands about jobs need: a deployment, and the key to it."""
+
+    convex_url: str
+    convex_functions: str
+    operator_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlConfig:
+    """Where a worker on this host is asked."""
+
+    control_socket: Path
+    health_address: tuple[str, int] | None
+
+
 def load(
     environ: Mapping[str, str],
     *,
@@ -78,104 +99,51 @@ def load(
     Raises BadSettings with every fault that was found. Empty values count as not set.
     """
     faults: list[str] = []
-    texts = _from_file(file, faults) if file else {}
-    for source in (environ, flags or {}):
-        said = {name: source[name] for name in _known_names() if source.get(name)}
-        _overrule(texts, said)
-        texts |= said
-    values = dict(_parsed(texts, faults))
+    values = read(SETTINGS, environ, flags, file, faults)
     _cross_checks(values, faults)
     if faults:
         raise BadSettings(faults)
     return _config(values, environ)
 
 
-def _overrule(texts: dict[str, str], said: Mapping[str, str]) -> None:
-    """Drop from *texts* what a later source has *said* in another form, NAME or NAME_FILE."""
-    for setting in SETTINGS:
-        forms = {setting.name, f"{setting.name}_FILE"}
-        if setting.name in CREDENTIAL_KINDS:  # and so are the two kinds of credential
-            forms = {form for kind in CREDENTIAL_KINDS for form in (kind, f"{kind}_FILE")}
-        if setting.secret and forms & set(said):
-            for form in forms:
-                texts.pop(form, None)
+def load_operator(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> OperatorConfig:
+    """Return what the commands about jobs need, from the same sources; raise BadSettings.
+
+    The worker's own settings may stand beside it, and are neither needed nor judged.
+    """
+    faults: list[str] = []
+    values = read(OPERATOR_SETTINGS, environ, flags, file, faults)
+    missing(OPERATOR_SETTINGS, values, faults)
+    if faults:
+        raise BadSettings(faults)
+    return OperatorConfig(**{name.lower(): value for name, value in values.items()})
 
 
-def _known_names() -> Iterator[str]:
-    for setting in SETTINGS:
-        yield setting.name
-        if setting.secret:
-            yield f"{setting.name}_FILE"
-
-
-def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
-    """Return the values in *file* by NAME, adding what is wrong with it to *faults*."""
-    parser = configparser.ConfigParser(
-        interpolation=configparser.ExtendedInterpolation(), default_section="-"
+def load_control(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> ControlConfig:
+    """Return where this host's worker is asked, from the same sources; raise BadSettings."""
+    faults: list[str] = []
+    values = read(CONTROL_SETTINGS, environ, flags, file, faults)
+    if faults:
+        raise BadSettings(faults)
+    return ControlConfig(
+        control_socket=_control_socket(values, environ), health_address=values["HEALTH_ADDRESS"]
     )
-    try:
-        parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        faults.append(f"{file}: cannot be read: {error}")
-        return {}
-    faults.extend(
-        f"{file}: section [{section}] is unknown; settings stand in [{SECTION}]"
-        for section in parser.sections()
-        if section != SECTION
-    )
-    if not parser.has_section(SECTION):
-        return {}
-    known = set(_known_names())
-    texts = {}
-    for key in parser.options(SECTION):
-        if key.upper() not in known:
-            faults.append(f"{file}: {key} is not a setting")
-            continue
-        try:
-            if text := parser.get(SECTION, key):
-                texts[key.upper()] = text
-        except configparser.InterpolationError:
-            faults.append(
-                f"{file}: {key}: a $ is written $$, and ${{name}} is a value of this file"
-            )
-    return texts
-
-
-def _parsed(texts: Mapping[str, str], faults: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield (name, value) of every setting that is set or has a default."""
-    for setting in SETTINGS:
-        text = _text_of(setting, texts, faults)
-        if text is None:
-            continue
-        try:
-            yield setting.name, setting.parse(text)
-        except ValueError as error:
-            shown = "the value" if setting.secret else repr(Redactor([])(text[:200]))
-            faults.append(f"{setting.name}: {shown} {error}; for example: {setting.example}")
-
-
-def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> str | None:
-    """Return what was written for *setting*, from its own name, its _FILE or its default."""
-    name_file = f"{setting.name}_FILE"
-    if not setting.secret or name_file not in texts:
-        return texts.get(setting.name, setting.default)
-    if setting.name in texts:
-        faults.append(f"{setting.name} and {name_file} are both set; keep one")
-    try:
-        return Path(texts[name_file]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}")
-        return None
 
 
 def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
     """Add what is wrong between settings, and what is missing."""
     said = " ".join(faults)
-    for setting in SETTINGS:
-        required = "(required)" in setting.help
-        if required and setting.name not in values and setting.name not in said:
-            also = f" or {setting.name}_FILE" if setting.secret else ""
-            faults.append(f"{setting.name}{also} is not set; for example: {setting.example}")
+    missing(SETTINGS, values, faults)
     lease, heartbeat = values.get("LEASE_TIME"), values.get("HEARTBEAT_INTERVAL")
     if lease and heartbeat and heartbeat > lease / 2:
         faults.append(
@@ -199,8 +167,15 @@ def _config(values: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     kind = next(kind for kind in CREDENTIAL_KINDS if kind in values)
     plain["credential"] = Credential(kind=kind, value=values[kind])
     plain["state_dir"] = plain["state_dir"] or _state_home(environ) / "fondation-worker"
-    plain["control_socket"] = plain["control_socket"] or plain["state_dir"] / "control.sock"
+    plain["control_socket"] = _control_socket(values, environ)
     return Config(**plain)
+
+
+def _control_socket(values: Mapping[str, Any], environ: Mapping[str, str]) -> Path:
+    """Return where pause and resume are answered: the setting, or a name in the state directory."""
+    state_dir = values.get("STATE_DIR") or _state_home(environ) / "fondation-worker"
+    socket: Path = values.get("CONTROL_SOCKET") or state_dir / "control.sock"
+    return socket
 
 
 def _state_home(environ: Mapping[str, str]) -> Path:

@@ -258,3 +258,21 @@ SETTINGS = (
     Setting(name="LOG_LEVEL", parse=_choice("debug", "info", "warning", "error"), default="info",
             example="debug", help="the least important lines to write"),
 )  # fmt: skip
+
+OPERATOR_KEY = Setting(
+    name="OPERATOR_KEY",
+    parse=_secret,
+    default=None,
+    secret=True,
+    example="a key whose SHA-256 the deployment knows as an operator's",
+    help="the operator's key (required)",
+)
+
+
+def _rows(*names: str) -> tuple[Setting, ...]:
+    return tuple(setting for setting in SETTINGS if setting.name in names)
+
+
+# What the operator's commands read: those about jobs, and those about a worker on this host.
+OPERATOR_SETTINGS = (*_rows("CONVEX_URL", "CONVEX_FUNCTIONS"), OPERATOR_KEY)
+CONTROL_SETTINGS = _rows("STATE_DIR", "CONTROL_SOCKET", "HEALTH_ADDRESS")

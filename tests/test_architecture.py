@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
-    *("redact", "settings", "config", "job", "result", "transcript", "account", "verdict"),  # pure
+    *("redact", "settings", "sources", "config"),  # pure
+    *("job", "result", "transcript", "account", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
     *("queue", "board", "lease", "handin"),  # steps

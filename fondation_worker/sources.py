@@ -1,0 +1,123 @@
+"""Where settings are written: an INI file, the environment, flags; a later source rules.
+
+Nothing here touches the file system but `read`, which reads the INI file and the files that
+`*_FILE` settings name.
+"""
+
+import configparser
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fondation_worker.redact import Redactor
+from fondation_worker.settings import OPERATOR_KEY, SETTINGS, Setting
+
+SECTION = "worker"
+CREDENTIAL_KINDS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+IN_A_FILE = (*SETTINGS, OPERATOR_KEY)  # one INI file serves the worker and its operator
+
+
+def read(
+    settings: Iterable[Setting],
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None,
+    file: Path | None,
+    faults: list[str],
+) -> dict[str, Any]:
+    """Return the values of *settings* by NAME, adding what is wrong with them to *faults*."""
+    texts = _from_file(file, faults) if file else {}
+    for source in (environ, flags or {}):
+        said = {name: source[name] for name in _names(settings) if source.get(name)}
+        _overrule(texts, said)
+        texts |= said
+    return dict(_parsed(settings, texts, faults))
+
+
+def _overrule(texts: dict[str, str], said: Mapping[str, str]) -> None:
+    """Drop from *texts* what a later source has *said* in another form, NAME or NAME_FILE."""
+    for setting in IN_A_FILE:
+        forms = {setting.name, f"{setting.name}_FILE"}
+        if setting.name in CREDENTIAL_KINDS:  # and so are the two kinds of credential
+            forms = {form for kind in CREDENTIAL_KINDS for form in (kind, f"{kind}_FILE")}
+        if setting.secret and forms & set(said):
+            for form in forms:
+                texts.pop(form, None)
+
+
+def _names(settings: Iterable[Setting]) -> Iterator[str]:
+    for setting in settings:
+        yield setting.name
+        if setting.secret:
+            yield f"{setting.name}_FILE"
+
+
+def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
+    """Return the values in *file* by NAME, adding what is wrong with it to *faults*."""
+    parser = configparser.ConfigParser(
+        interpolation=configparser.ExtendedInterpolation(), default_section="-"
+    )
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        faults.append(f"{file}: cannot be read: {error}")
+        return {}
+    faults.extend(
+        f"{file}: section [{section}] is unknown; settings stand in [{SECTION}]"
+        for section in parser.sections()
+        if section != SECTION
+    )
+    if not parser.has_section(SECTION):
+        return {}
+    known = set(_names(IN_A_FILE))
+    texts = {}
+    for key in parser.options(SECTION):
+        if key.upper() not in known:
+            faults.append(f"{file}: {key} is not a setting")
+            continue
+        try:
+            if text := parser.get(SECTION, key):
+                texts[key.upper()] = text
+        except configparser.InterpolationError:
+            faults.append(
+                f"{file}: {key}: a $ is written $$, and ${{name}} is a value of this file"
+            )
+    return texts
+
+
+def _parsed(
+    settings: Iterable[Setting], texts: Mapping[str, str], faults: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of every one of *settings* that is set or has a default."""
+    for setting in settings:
+        text = _text_of(setting, texts, faults)
+        if text is None:
+            continue
+        try:
+            yield setting.name, setting.parse(text)
+        except ValueError as error:
+            shown = "the value" if setting.secret else repr(Redactor([])(text[:200]))
+            faults.append(f"{setting.name}: {shown} {error}; for example: {setting.example}")
+
+
+def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> str | None:
+    """Return what was written for *setting*, from its own name, its _FILE or its default."""
+    name_file = f"{setting.name}_FILE"
+    if not setting.secret or name_file not in texts:
+        return texts.get(setting.name, setting.default)
+    if setting.name in texts:
+        faults.append(f"{setting.name} and {name_file} are both set; keep one")
+    try:
+        return Path(texts[name_file]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}")
+        return None
+
+
+def missing(settings: Iterable[Setting], values: Mapping[str, Any], faults: list[str]) -> None:
+    """Add those of *settings* that must be set and are not."""
+    said = " ".join(faults)
+    for setting in settings:
+        required = "(required)" in setting.help
+        if required and setting.name not in values and setting.name not in said:
+            also = f" or {setting.name}_FILE" if setting.secret else ""
+            faults.append(f"{setting.name}{also} is not set; for example: {setting.example}")
