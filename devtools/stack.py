@@ -77,6 +77,32 @@ class Operator:
         rows: list[dict[str, Any]] = answer["docs"]
         return rows
 
+    async def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job; return what Convex answers."""
+        return await self._mutation("jobs:cancel", jobId=job_id)
+
+    async def retry(self, job_id: str) -> dict[str, Any]:
+        """Let a job run again; return what Convex answers."""
+        return await self._mutation("jobs:retry", jobId=job_id)
+
+    async def logs(self, job_id: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Return lines of the job's log, in order."""
+        arguments = {"operatorKey": self._key, "jobId": job_id, **arguments}
+        lines: list[dict[str, Any]] = (await self._convex.query("jobs:logs", arguments))["lines"]
+        return lines
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """Return the workers that reported."""
+        answer = await self._convex.query("workers:list", {"operatorKey": self._key})
+        workers: list[dict[str, Any]] = answer["workers"]
+        return workers
+
+    async def _mutation(self, path: str, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._convex.mutation(
+            path, {"operatorKey": self._key, **arguments}
+        )
+        return answer
+
 
 @asynccontextmanager
 async def operator(url: str, keys: Keys) -> AsyncIterator[Operator]:
