@@ -31,6 +31,13 @@ FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; 
 LONGEST_WAIT = 15.0
 CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15 s
 
+# A production deployment tells only "Server Error", for a fault of the moment as for a function
+# that does not know an argument: these cannot be told apart, so both are asked again.
+_DEPLOYED = (
+    "should it stay so: are the functions deployed under CONVEX_FUNCTIONS, and as new as this"
+    " worker? The deployment's log says more"
+)
+
 
 class Convex:
     """One deployment's functions, called by path. Made by `connect`.
@@ -179,7 +186,7 @@ def _value(path: str, answer: dict[str, Any]) -> Any:
         refusal = _refusal(path, json_to_convex(answer["errorData"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         words = str(answer.get("errorMessage") or "what cannot be read")[:500]
-        raise Unreachable(f"{path}: Convex answered: {words}") from error
+        raise Unreachable(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
     raise refusal
 
 

@@ -1,7 +1,8 @@
-"""What only this host can tell of the settings, and what of this process its children may see."""
+"""What only this host can tell: of the settings, of its disks and memory, of our environment."""
 
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -9,11 +10,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fondation_worker.admission import Place, Readings
 from fondation_worker.config import Config
 from fondation_worker.errors import BadSettings
 from fondation_worker.settings import label
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel has no PSI
+OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+_SOME = re.compile(r"^some avg10=([0-9.]+) ", re.MULTILINE)
 
 # What git, the CLI and TLS need of the environment. Everything else is dropped as soon as the
 # settings are read, so that no child, and no library that reads os.environ, is handed a secret.
@@ -88,3 +94,48 @@ def kept_label(state_dir: Path) -> str:
     except (OSError, ValueError) as error:
         fault = f"STATE_DIR: {str(kept)!r} holds no label, or cannot be used: {error}; remove it"
         raise BadSettings([fault]) from error
+
+
+def readings(config: Config) -> Readings:
+    """Return what this host has left for a job. Cheap: it is read before every claim."""
+    pressures = [_pressure(file) for file in (PRESSURE_OF_THE_HOST, *_pressure_of_cgroup())]
+    return Readings(
+        places=(_place("TEMP_DIR", config.temp_dir), _place("STATE_DIR", config.state_dir)),
+        memory_pressure=max((found for found in pressures if found is not None), default=None),
+    )
+
+
+def _place(setting: str, directory: Path) -> Place:
+    free, inodes, trouble = 0, None, None
+    try:
+        found = os.statvfs(directory)
+    except OSError as error:
+        trouble = error.strerror
+    else:
+        free = found.f_bavail * found.f_frsize
+        inodes = found.f_favail if found.f_files else None  # some file systems do not count them
+        if found.f_flag & os.ST_RDONLY:
+            trouble = "it is read-only"
+        elif not os.access(directory, os.W_OK | os.X_OK):
+            trouble = "this user may not write to it"
+    return Place(setting=setting, path=str(directory), free=free, inodes=inodes, trouble=trouble)
+
+
+def _pressure(file: Path) -> float | None:
+    """Return the share of the last 10 s in which some task waited for memory, in per cent."""
+    try:
+        found = _SOME.search(file.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError):  # no PSI: nothing to judge by
+        return None
+    return float(found[1]) if found else None
+
+
+def _pressure_of_cgroup() -> Iterator[Path]:
+    """Yield the file of our own control group, whose limit may be tighter than the host's."""
+    try:
+        lines = OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        if line.startswith("0::/"):
+            yield CGROUPS / line.removeprefix("0::/") / "memory.pressure"

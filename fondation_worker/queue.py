@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fondation_worker.clock import boottime
+from fondation_worker.clock import boottime, wall_clock
 from fondation_worker.convex import Convex, until_answered
 from fondation_worker.errors import InvalidJob, LeaseLost, Refused, TokenUnusable, Unreachable
 from fondation_worker.job import Job, Token
@@ -22,6 +22,7 @@ from fondation_worker.verdict import Verdict
 logger = logging.getLogger(__name__)
 
 TOTAL_STEPS = 3  # cloning, analyzing, gathering
+LARGEST_SKEW = 60.0  # seconds between the clocks before the log says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,20 @@ class Queue:
         self._names = {"workerId": worker_id, "instance": instance}
         self._lease_ms = round(lease_time * 1000)
         self._server_ahead = 0.0  # Convex's clock minus `boottime`, from the last answer
+        self._skew: float | None = None
+
+    def renew(self, *, key: str, redact: Redactor) -> None:
+        """From the next call on show this *key*, and keep what *redact* knows out of rows."""
+        self._key = key
+        self._redact = redact
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that Convex's clock is ahead of this host's; None before the first answer.
+
+        For people only: nothing is reckoned with it.
+        """
+        return self._skew
 
     async def claim(self) -> Claimed | Idle:
         """Claim the best job that is due. Asks until Convex answers; a lost answer loses no job.
@@ -90,6 +105,7 @@ class Queue:
             if answer.lost:  # it was ours, but we learned of it too late
                 logger.warning("a claim's answer came too late: %s", answer.reason)
             elif answer.job is None:
+                self._learn(answer.now)
                 due = answer.next_run_at
                 return Idle(next_in=None if due is None else max(0.0, (due - answer.now) / 1000))
             else:
@@ -219,8 +235,19 @@ class Queue:
 
         It is reckoned from when it was *asked* for: Convex's *now* was later than that.
         """
-        self._server_ahead = now / 1000 - boottime()
+        self._learn(now)
         return asked + (until - now) / 1000
+
+    def _learn(self, now: float) -> None:
+        """Take from an answer what time it is for Convex (ms)."""
+        self._server_ahead = now / 1000 - boottime()
+        known, self._skew = self._skew or 0.0, now / 1000 - wall_clock()
+        if abs(self._skew) > LARGEST_SKEW >= abs(known):
+            logger.warning(
+                "this host's clock and Convex's are %.0f s apart; jobs are not harmed, but times in"
+                " this log are: is the time synchronised?",
+                abs(self._skew),
+            )
 
 
 def proof(token: Token) -> dict[str, Any]:

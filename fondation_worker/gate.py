@@ -1,0 +1,137 @@
+"""The gate before every claim: closed while a job would only be claimed to fail, or to wait.
+
+What closes it is said in words in /health, and in the log when it changes. Jobs that run go on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from fondation_worker.admission import Reason
+from fondation_worker.clock import boottime
+from fondation_worker.errors import CredentialRefused, JobError, Wait
+from fondation_worker.pause import Pause
+
+logger = logging.getLogger(__name__)
+
+LOOK = 1.0  # seconds between two looks at what closes the gate
+FIRST_TEST = 60.0  # seconds before a refused credential is tested; then doubling
+LONGEST_TEST = 3600.0
+
+
+class Gate:
+    """Whether this worker may claim now, and if not, why.
+
+    *host* reads what of the host speaks against it. It is asked again at each look.
+    """
+
+    def __init__(self, host: Callable[[], tuple[Reason, ...]], pause: Pause) -> None:
+        self._host = host
+        self._pause = pause
+        self._until: dict[str, tuple[float, str]] = {}  # by key: when on `boottime`, and why
+        self._refusal: str | None = None
+        self._told: frozenset[str] = frozenset()
+        self.test_now = False  # there is a new credential: nothing to wait for
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator has paused this worker."""
+        return self._pause.reason is not None
+
+    @property
+    def credential_is_refused(self) -> bool:
+        """Whether the model's service refused the credential, and has not taken it since."""
+        return self._refusal is not None
+
+    def close(self, key: str, seconds: float, words: str) -> None:
+        """Claim nothing for *seconds*, because of *words*; what *key* closed before is replaced."""
+        self._until[key] = (boottime() + seconds, words)
+
+    def open(self, key: str) -> None:
+        """Take back what `close` did under *key*."""
+        self._until.pop(key, None)
+
+    def refuse(self, words: str) -> None:
+        """Claim nothing until the credential has passed a test."""
+        self._refusal = words
+
+    def accept(self) -> None:
+        """Take note that the model's service takes the credential."""
+        self._refusal = None
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """Return everything that keeps this worker from claiming now."""
+        found = []
+        if paused := self._pause.reason:
+            found.append(Reason(key="paused", words=f"paused: {paused}"))
+        if self._refusal:
+            found.append(Reason(key="credential", words=f"credential refused: {self._refusal}"))
+        for key, (until, words) in self._until.items():
+            if (left := until - boottime()) > 0:
+                found.append(Reason(key=key, words=f"waiting for {left:.0f} s: {words}"))
+        return (*found, *self._host())
+
+    async def opened(self) -> None:
+        """Wait until nothing speaks against a claim; say what does, once."""
+        while True:
+            reasons = self.reasons()
+            self._tell(reasons)
+            if not reasons:
+                return
+            await asyncio.sleep(LOOK)  # short: the loop's own clock stands while a host sleeps
+
+    def _tell(self, reasons: tuple[Reason, ...]) -> None:
+        keys = frozenset(reason.key for reason in reasons)
+        for reason in reasons:
+            if reason.key not in self._told:
+                logger.warning("claiming nothing: %s", reason.words)
+        if self._told and not keys:
+            logger.info("claiming again")
+        self._told = keys
+
+
+async def keep_testing(
+    gate: Gate, test: Callable[[], Awaitable[None]], pause_for: Callable[[Wait], float]
+) -> None:
+    """Test a refused credential with a request of its own, for ever, ever less often.
+
+    *test* raises JobError; *pause_for* tells how long to wait for a service that takes the
+    credential and has no capacity now.
+    """
+    tries = 0
+    while True:
+        due = boottime() + wait_before_test(tries)
+        while gate.credential_is_refused and boottime() < due and not gate.test_now:
+            await asyncio.sleep(LOOK)
+        if not gate.credential_is_refused:
+            tries, gate.test_now = 0, False
+            await asyncio.sleep(LOOK)
+            continue
+        tries, gate.test_now = (1 if gate.test_now else tries + 1), False
+        await _tested(gate, test, pause_for)
+
+
+def wait_before_test(tries: int) -> float:
+    """Return the seconds before the credential is tested again after *tries* tests."""
+    return float(min(FIRST_TEST * 2 ** min(tries, 16), LONGEST_TEST))
+
+
+async def _tested(
+    gate: Gate, test: Callable[[], Awaitable[None]], pause_for: Callable[[Wait], float]
+) -> None:
+    """Test the credential once, and open the gate when the service took it."""
+    try:
+        await test()
+    except CredentialRefused as error:
+        logger.warning("the credential was tested and is still refused: %s", error)
+        return
+    except Wait as error:  # who has no capacity for us has let us in
+        gate.close("model", pause_for(error), str(error))
+    except JobError as error:
+        logger.warning("the credential could not be tested: %s", error)
+        return
+    except Exception:  # a fault of ours here must not end the jobs that run
+        logger.exception("a fault of this program: the credential could not be tested")
+        return
+    logger.info("the credential was tested and is taken")
+    gate.accept()
