@@ -57,13 +57,21 @@ class Convex:
         """Return what query *path* answers. Raises like `mutation`."""
         return await self._call("query", path, arguments)
 
-    async def mutation(self, path: str, arguments: Mapping[str, Any]) -> Any:
-        """Return what mutation *path* answers.
+    async def mutation(
+        self, path: str, arguments: Mapping[str, Any], *, aside: bool = False
+    ) -> Any:
+        """Return what mutation *path* answers; a failure of one *aside* is no `trouble`.
 
         Raises LeaseLost, NotStaged or Refused for the protocol's errors, and Unreachable for
         everything else: then the mutation may have been carried out all the same.
         """
-        return await self._call("mutation", path, arguments)
+        known = self.trouble
+        try:
+            return await self._call("mutation", path, arguments)
+        except (Unreachable, Refused):
+            if aside:
+                self.trouble = known
+            raise
 
     async def _call(self, kind: str, path: str, arguments: Mapping[str, Any]) -> Any:
         body = {"path": self._functions + path, "format": "json", "args": [_encode(arguments)]}

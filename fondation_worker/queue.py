@@ -213,12 +213,12 @@ class Queue:
         Raises Refused and Unreachable.
         """
         told = {"version": version, "slots": slots, "busy": busy, "state": self._redact(state)}
-        await self.call("report", self._names | told)
+        await self.call("report", self._names | told, aside=True)
 
-    async def call(self, function: str, arguments: dict[str, Any]) -> Any:
+    async def call(self, function: str, arguments: dict[str, Any], *, aside: bool = False) -> Any:
         """Call a mutation of the queue once, with this worker's key; raise what it raises."""
         return await self._convex.mutation(
-            f"queue:{function}", {"workerKey": self._key} | arguments
+            f"queue:{function}", {"workerKey": self._key} | arguments, aside=aside
         )
 
     async def store(self, token: Token, content: bytes, sha256: str) -> str:
