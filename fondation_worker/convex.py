@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
@@ -65,21 +66,17 @@ class Convex:
         Raises LeaseLost, NotStaged or Refused for the protocol's errors, and Unreachable for
         everything else: then the mutation may have been carried out all the same.
         """
-        known = self.trouble
-        try:
-            return await self._call("mutation", path, arguments)
-        except (Unreachable, Refused):
-            if aside:
-                self.trouble = known
-            raise
+        return await self._call("mutation", path, arguments, aside=aside)
 
-    async def _call(self, kind: str, path: str, arguments: Mapping[str, Any]) -> Any:
+    async def _call(
+        self, kind: str, path: str, arguments: Mapping[str, Any], *, aside: bool = False
+    ) -> Any:
         body = {"path": self._functions + path, "format": "json", "args": [_encode(arguments)]}
         try:
             answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
             value = _value(path, answer)
         except Unreachable as error:
-            self.trouble = str(error)
+            self.trouble = self.trouble if aside else str(error)
             raise
         except Refused as error:
             self.trouble = str(error) if error.code == "unauthorized" else None
@@ -133,6 +130,18 @@ class Convex:
             return str(json.loads(text)["storageId"])
         except (ValueError, KeyError, TypeError) as error:
             raise Unreachable(f"upload: status {response.status}, and no storage id") from error
+
+    async def download(self, url: str) -> AsyncIterator[bytes]:
+        """Give the content of the file at *url*, piece by piece. Raises Unreachable."""
+        limit = aiohttp.ClientTimeout(total=None, connect=CONNECT_LIMIT, sock_read=CALL_LIMIT)
+        try:
+            async with self._session.get(url, timeout=limit) as response:
+                if response.status != HTTPStatus.OK:
+                    raise Unreachable(f"download: status {response.status}")
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unreachable(f"download: {_words(error)}") from error
 
 
 @asynccontextmanager
