@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
     *("redact", "settings", "sources", "config"),  # pure
-    *("job", "result", "transcript", "account", "verdict"),
+    *("admission", "job", "result", "transcript", "account", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
-    *("queue", "board", "lease", "handin"),  # steps
+    *("pause", "gate", "queue", "board", "lease", "handin"),  # steps
     *("pipeline", "daemon"),  # flow
     *("cli.main", "cli", "__main__"),
 )
