@@ -36,6 +36,7 @@ class Setting:
     example: str
     help: str
     secret: bool = False  # read from NAME_FILE as well, and no flag: arguments are public
+    restart: bool = False  # a change takes effect with a restart only
 
     @property
     def flag(self) -> str:
@@ -199,19 +200,19 @@ def _address(text: str) -> tuple[str, int] | None:
 
 
 SETTINGS = (
-    Setting(name="CONVEX_URL", parse=_deployment, default=None,
+    Setting(name="CONVEX_URL", parse=_deployment, default=None, restart=True,
             example="https://happy-otter-123.convex.cloud", help="URL of the Convex deployment (required)"),
     Setting(name="WORKER_KEY", parse=_secret, default=None, secret=True,
             example="a key whose SHA-256 the deployment knows", help="this worker's key (required)"),
-    Setting(name="CONVEX_FUNCTIONS", parse=_functions, default="",
+    Setting(name="CONVEX_FUNCTIONS", parse=_functions, default="", restart=True,
             example="fondation/", help="folder of the functions inside the deployment"),
-    Setting(name="WORKER_ID", parse=label, default=None,
+    Setting(name="WORKER_ID", parse=label, default=None, restart=True,
             example="worker-1", help="label for people; made once and kept when not set"),
     Setting(name="POLL_INTERVAL", parse=_interval, default="5000",
             example="5s", help="time between two questions for work while push is down"),
-    Setting(name="LEASE_TIME", parse=_lease, default="300000",
+    Setting(name="LEASE_TIME", parse=_lease, default="300000", restart=True,
             example="5min", help="how long a claim holds without a renewal"),
-    Setting(name="HEARTBEAT_INTERVAL", parse=_interval, default="60000",
+    Setting(name="HEARTBEAT_INTERVAL", parse=_interval, default="60000", restart=True,
             example="1min", help="time between two renewals; at most half of LEASE_TIME"),
     Setting(name="MAX_CONCURRENT_JOBS", parse=_slots, default="1",
             example="2", help="slots: how many jobs run at once"),
@@ -233,11 +234,11 @@ SETTINGS = (
             example="20", help="no claim while tasks waited for memory this per cent of 10 s; 100 for never"),
     Setting(name="DRAIN_TIME", parse=_duration_or_zero, default="30s",
             example="10min", help="how long running jobs may go on after SIGTERM"),
-    Setting(name="TEMP_DIR", parse=_directory, default="/tmp/fondation",
+    Setting(name="TEMP_DIR", parse=_directory, default="/tmp/fondation", restart=True,
             example="/var/tmp/fondation", help="where clones live while their job runs"),
-    Setting(name="STATE_DIR", parse=_directory, default=None,
+    Setting(name="STATE_DIR", parse=_directory, default=None, restart=True,
             example="/var/lib/fondation-worker", help="what outlives a restart; ~/.local/state/fondation-worker when not set"),
-    Setting(name="CONTROL_SOCKET", parse=_socket_path, default=None,
+    Setting(name="CONTROL_SOCKET", parse=_socket_path, default=None, restart=True,
             example="/run/fondation-worker/1.sock", help="where pause and resume are answered; STATE_DIR/control.sock when not set"),
     Setting(name="ALLOW_LOCAL_REPOSITORIES", parse=_flag, default="0",
             example="1", help="whether file:/// repositories are fetched: laptops and tests only"),
@@ -251,7 +252,7 @@ SETTINGS = (
             example="an API key", help="the model's credential: this, or CLAUDE_CODE_OAUTH_TOKEN"),
     Setting(name="CLAUDE_CODE_OAUTH_TOKEN", parse=_secret, default=None, secret=True,
             example="what `claude setup-token` printed", help="the model's credential: this, or ANTHROPIC_API_KEY"),
-    Setting(name="HEALTH_ADDRESS", parse=_address, default="127.0.0.1:8080",
+    Setting(name="HEALTH_ADDRESS", parse=_address, default="127.0.0.1:8080", restart=True,
             example="127.0.0.1:8081", help="where GET /health is answered; off for nowhere"),
     Setting(name="LOG_FORMAT", parse=_choice("text", "json"), default="text",
             example="json", help="how log lines look"),
