@@ -2,6 +2,8 @@
 
     WorkerError
     ├── BadSettings            the operator's to mend; nothing was started (exit status 78)
+    ├── OperatorError          an operator's command cannot do what it was asked for
+    │   ├── InTheWay, NoWorker, JobEndedBadly
     ├── LeaseLost              the job is somebody else's now: kill the run, write nothing
     ├── ConvexError            a call to Convex did not do what was asked
     │   ├── Unreachable            outcome unknown: ask again with the same arguments
@@ -33,6 +35,22 @@ class BadSettings(WorkerError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class OperatorError(WorkerError):
+    """An operator's command cannot do what it was asked for; the text says what to do."""
+
+
+class InTheWay(OperatorError):
+    """Files that would be written are there already."""
+
+
+class NoWorker(OperatorError):
+    """No worker on this host answers."""
+
+
+class JobEndedBadly(OperatorError):
+    """A job that was waited for ended without a result."""
 
 
 class LeaseLost(WorkerError):
