@@ -195,6 +195,8 @@ function refuse(request: Request, response: Response, { status, code, message }:
   }
   // The rest of a body that was not read would be taken for the next request.
   if (!request.complete) response.setHeader("connection", "close");
-  sendJson(response, status, JSON.stringify({ code, message }));
-  request.resume();
+  const answer = () => sendJson(response, status, JSON.stringify({ code, message }));
+  // A connection that is closed under a client that still sends takes the answer with it.
+  if (request.complete) answer();
+  else request.once("end", answer).resume();
 }
