@@ -1,4 +1,4 @@
-"""Wakes the slots when there may be work: by push, by poll, or because a job's time has come.
+"""Wakes the slots when there may be work, by push, poll or due time; hears of cancellations.
 
 Push is the official `ConvexClient` in a child process (`wakeup_child.py`); without it there is
 only the poll, so nothing here can lose a job. The pulse, a row that Convex writes every minute,
@@ -12,8 +12,8 @@ import logging
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -37,16 +37,26 @@ class Bell:
     """Rings for every slot that is waiting, and for those that will look later."""
 
     def __init__(self, poll_interval: float) -> None:
-        self._poll_interval = poll_interval
+        self.poll_interval = poll_interval  # seconds; a reload may change it
         self._rung = asyncio.Condition()
         self._count = 0
         self._last_pulse = float("-inf")
         self._missed = False  # a poll found work that push had not announced
+        self._hears_cancellations = False
 
     @property
     def push_is_up(self) -> bool:
         """Whether push has proved itself lately."""
         return not self._missed and boottime() - self._last_pulse < PULSE_LIMIT
+
+    @property
+    def hears_cancellations(self) -> bool:
+        """Whether push would tell of a cancellation."""
+        return self._hears_cancellations and self.push_is_up
+
+    def hear_cancellations(self, *, heard: bool) -> None:
+        """Take note whether Convex tells of cancellations; older functions do not."""
+        self._hears_cancellations = heard
 
     @property
     def count(self) -> int:
@@ -71,6 +81,7 @@ class Bell:
     async def lost(self) -> None:
         """Take note that push is down, and let every slot look once, and poll from then on."""
         self._last_pulse = float("-inf")
+        self._hears_cancellations = False
         await self.ring()
 
     def missed(self) -> None:
@@ -83,7 +94,7 @@ class Bell:
         *heard* is `count` from before the empty claim, *next_in* the seconds until the next job's
         time, as the claim answered them.
         """
-        poll = self._poll_interval
+        poll = self.poll_interval
         if self.push_is_up:
             poll = max(poll, SAFETY_POLL)
         poll *= random.uniform(0.9, 1)  # noqa: S311 jitter, not a secret
@@ -105,6 +116,14 @@ class Subscription:
     url: str
     functions: str
     key: str = field(repr=False)
+    instance: str  # whose cancellations
+
+
+class _Canceled(msgspec.Struct):
+    """One attempt that was cancelled."""
+
+    jobId: str  # noqa: N815 the protocol's name
+    attempt: int
 
 
 class _Event(msgspec.Struct):
@@ -113,39 +132,73 @@ class _Event(msgspec.Struct):
     event: str
     available: bool = False
     reason: str = ""
+    jobs: list[_Canceled] = []
 
 
-async def listen(subscription: Subscription, bell: Bell) -> None:
-    """Keep a child listening, for ever, and ring *bell* for what it hears."""
-    while True:
+Canceled = Callable[[Iterable[tuple[str, int]]], None]
+"""Takes every attempt of this instance that was cancelled lately: id of the job, attempt."""
+
+
+class Listener:
+    """Keeps a child listening; rings *bell* for what it hears, and tells *canceled*."""
+
+    def __init__(self, subscription: Subscription, bell: Bell, canceled: Canceled) -> None:
+        self._subscription = subscription
+        self._bell = bell
+        self._canceled = canceled
+        self._scope: asyncio.Timeout | None = None
+
+    def renew(self, subscription: Subscription) -> None:
+        """Listen with *subscription* from now on."""
+        self._subscription = subscription
+        if self._scope:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(None) as self._scope:
+                    await self._once()
+            except TimeoutError:
+                logger.info("push: listening anew, with the new key")
+            finally:
+                self._scope = None
+
+    async def _once(self) -> None:
         wait = RESTART_WAIT
         try:
-            refused = await _hear(subscription, bell)
+            refused = await self._hear()
         except (OSError, ValueError, msgspec.MsgspecError) as error:  # a broken line, no process
             logger.warning("push: %s", error)
         else:
             wait = REFUSED_WAIT if refused else RESTART_WAIT
         logger.warning("push is down; polling, and trying again in %g s", wait)
-        await bell.lost()
+        await self._bell.lost()
         await asyncio.sleep(wait)
 
-
-async def _hear(subscription: Subscription, bell: Bell) -> bool:
-    """Ring *bell* for what one child hears, until it ends; return whether it was refused."""
-    async with _child(subscription) as lines:
-        async for line in _while_alive(lines, bell):
-            event = msgspec.json.decode(line, type=_Event)
-            match event.event:
-                case "pulse" if event.available:
-                    bell.pulse()
-                case "work" if event.available:
-                    await bell.announce()
-                case "ended":
-                    logger.warning("push: the client ended: %s", event.reason)
-                case "refused":
-                    logger.error("push: Convex refused the subscription: %s", event.reason)
-                    return True
-    return False
+    async def _hear(self) -> bool:
+        """Pass on what one child hears, until it ends; return whether it was refused."""
+        async with _child(self._subscription) as lines:
+            async for line in _while_alive(lines, self._bell):
+                event = msgspec.json.decode(line, type=_Event)
+                match event.event:
+                    case "pulse" if event.available:
+                        self._bell.pulse()
+                    case "work" if event.available:
+                        await self._bell.announce()
+                    case "canceled":
+                        self._bell.hear_cancellations(heard=True)
+                        self._canceled((job.jobId, job.attempt) for job in event.jobs)
+                    case "deaf":
+                        logger.warning("push does not tell of cancellations: %s", event.reason)
+                        self._bell.hear_cancellations(heard=False)
+                    case "ended":
+                        logger.warning("push: the client ended: %s", event.reason)
+                    case "refused":
+                        logger.error("push: Convex refused the subscription: %s", event.reason)
+                        return True
+        return False
 
 
 async def _while_alive(lines: asyncio.StreamReader, bell: Bell) -> AsyncIterator[bytes]:
@@ -194,5 +247,4 @@ async def _child(subscription: Subscription) -> AsyncIterator[asyncio.StreamRead
 
 def _orders(subscription: Subscription) -> bytes:
     """Return the line that the child is given."""
-    orders = {"url": subscription.url, "key": subscription.key, "functions": subscription.functions}
-    return json.dumps(orders).encode() + b"\n"
+    return json.dumps(asdict(subscription)).encode() + b"\n"

@@ -3,11 +3,12 @@
 It only subscribes. The client holds the interpreter lock while it connects, has no time limit and
 cannot be closed, so it lives where nobody minds, and where SIGKILL ends it.
 
-Usage: `wakeup_child.py FD PARENT`, with one JSON line `{"url", "key", "functions"}` on standard
-input. It dies with process PARENT. Events go to descriptor FD, one JSON object a line:
-`{"event": "work" | "pulse", "available": bool}`, and as the last one
-`{"event": "refused" | "ended", "reason"}`. Standard output is not used: the client prints
-functions' console output there.
+Usage: `wakeup_child.py FD PARENT`, with one JSON line `{"url", "key", "functions", "instance"}` on
+standard input. It dies with process PARENT. Events go to descriptor FD, one JSON object a line:
+`{"event": "work" | "pulse", "available": bool}`; `{"event": "canceled", "jobs": [{"jobId",
+"attempt"}]}`, or once `{"event": "deaf", "reason"}` where functions do not know of cancellations;
+and as the last one `{"event": "refused" | "ended", "reason"}`. Standard output is not used: the
+client prints functions' console output there.
 """
 
 import asyncio
@@ -43,10 +44,25 @@ async def _listen(orders: dict[str, str], events: TextIO) -> dict[str, Any]:
         async for value in client.subscribe(path, {"workerKey": orders["key"]}):
             _tell(events, {"event": event, "available": value is not None})
 
+    async def follow_cancellations() -> None:
+        """Pass on what was cancelled; functions that are older than this do without."""
+        path = f"{orders['functions']}queue:cancellations"
+        arguments: dict[str, Any] = {"workerKey": orders["key"], "instance": orders["instance"]}
+        value: Any
+        try:
+            async for value in client.subscribe(path, arguments):
+                jobs = [job | {"attempt": int(job["attempt"])} for job in value["jobs"]]
+                _tell(events, {"event": "canceled", "jobs": jobs})
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001 the client raises bare `Exception`s
+            _tell(events, _last_event(error) | {"event": "deaf"})
+
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow("workAvailable", "work"))
             tasks.create_task(follow("pulse", "pulse"))
+            tasks.create_task(follow_cancellations())
     except BaseExceptionGroup as group:
         return _last_event(group.exceptions[0])
     return {"event": "ended", "reason": "both subscriptions ended"}

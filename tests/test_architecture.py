@@ -12,16 +12,17 @@ ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
     *("redact", "settings", "sources", "config"),  # pure
     *("admission", "job", "result", "transcript", "account", "verdict"),
-    *("host", "logs", "convex", "wakeup_child", "wakeup", "web", "web.health"),  # edges
+    *("host", "logs", "convex", "wakeup_child", "wakeup"),
+    *("web", "web.health", "web.control", "reload"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
     *("pause", "gate", "queue", "board", "lease", "handin"),  # steps
-    *("pipeline", "daemon"),  # flow
+    *("presence", "pipeline", "slots", "daemon"),  # flow
     *("cli.main", "cli", "__main__"),
 )
 
 # Each library of an outside system is known to one module.
 OWNERS = {
-    "aiohttp": {"convex", "web.health"},
+    "aiohttp": {"convex", "web.health", "web.control"},
     "convex": {"convex", "wakeup_child"},
     "git": {"clone"},
     "click": {"cli.main"},

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,14 @@ def run(file: Path | None, **flags: str | None) -> None:
     """
     faulthandler.enable()
     try:
-        config = load(os.environ, flags={k: v for k, v in flags.items() if v}, file=file)
+        said = {name: text for name, text in flags.items() if text}
+        again = partial(load, dict(os.environ), flags=said, file=file)  # what a reload reads
+        config = again()
         drop_environment()  # before anything is imported that reads it, or hands it to a child
         from fondation_worker import daemon, logs  # noqa: PLC0415
 
         logs.set_up(config.log_format, config.log_level, Redactor(secrets_of(config)))
-        asyncio.run(daemon.serve(config))
+        asyncio.run(daemon.serve(config, again))
     except BadSettings as error:
         for fault in error.faults:
             click.echo(f"fondation-worker: {fault}", err=True)

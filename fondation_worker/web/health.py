@@ -1,7 +1,7 @@
-"""`GET /health`: whether this worker can do its work, and if not, why."""
+"""`GET /health`: is this worker well, and if not, why."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,10 @@ class Health:
     active_jobs: int
     slots: int
     push: bool
+    paused: str | None  # the operator's reason; None: not paused
+    skew: float | None  # seconds that Convex's clock is ahead of this host's; None: not known yet
+    outbox: dict[str, object]  # results that Convex has not taken yet
+    jobs: tuple[dict[str, object], ...]  # what runs now
     reasons: tuple[str, ...]  # what keeps it from its work, in words; none: healthy
 
     def to_document(self) -> dict[str, object]:
@@ -33,6 +37,10 @@ class Health:
             "activeJobs": self.active_jobs,
             "maxConcurrentJobs": self.slots,
             "wakeUp": "push" if self.push else "poll",
+            "paused": self.paused,
+            "skewSeconds": None if self.skew is None else round(self.skew, 3),
+            "outbox": self.outbox,
+            "jobs": list(self.jobs),
         }
 
 
@@ -47,12 +55,8 @@ async def health_server(
     if address is None:
         yield
         return
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(look().to_document())
-
     application = web.Application()
-    application.router.add_get("/health", answer)
+    application.router.add_get("/health", health_of(look))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -60,6 +64,15 @@ async def health_server(
         yield
     finally:
         await runner.cleanup()
+
+
+def health_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return what answers a request with one *look*."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(look().to_document())
+
+    return answer
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -16,7 +16,7 @@ from devtools.stack import Keys, operator
 from fondation_worker.convex import connect
 from fondation_worker.queue import Claimed, Queue
 from fondation_worker.redact import Redactor
-from fondation_worker.wakeup import CHILD, Bell, Subscription, listen
+from fondation_worker.wakeup import CHILD, Bell, Listener, Subscription
 from tests.processes import parent_of, running, until
 
 KEYS = Keys.new()
@@ -35,7 +35,8 @@ async def listening(url: str, key: str = KEYS.worker) -> AsyncIterator[Bell]:
     """Give a bell that rings for the deployment at *url*."""
     bell = Bell(poll_interval=3600)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(listen(Subscription(url=url, functions="", key=key), bell))
+        to_hear = Subscription(url=url, functions="", key=key, instance="w-1")
+        task = group.create_task(Listener(to_hear, bell, list).run())
         yield bell
         task.cancel()
     assert children() == []
@@ -128,8 +129,9 @@ async def test_the_child_dies_with_its_parent(backend: Backend, tmp_path: Path) 
     """SIGKILL of the daemon leaves no listener behind."""
     program = f"""
 import asyncio
-from fondation_worker.wakeup import Bell, Subscription, listen
-asyncio.run(listen(Subscription(url={backend.url!r}, functions="", key={KEYS.worker!r}), Bell(60)))
+from fondation_worker.wakeup import Bell, Listener, Subscription
+to_hear = Subscription(url={backend.url!r}, functions="", key={KEYS.worker!r}, instance="w-1")
+asyncio.run(Listener(to_hear, Bell(60), list).run())
 """
     home = tmp_path / "home"
     home.mkdir()

@@ -24,6 +24,7 @@ ENDED = {"completed", "dead", "canceled"}
 IN_FLIGHT = {"claimed", "cloning", "analyzing", "gathering"}
 LOOK = 0.05  # seconds between two looks at a row
 
+ANY_HOST = {"DISK_FLOOR": "0", "MEMORY_PRESSURE_LIMIT": "100"}  # this one may be busy or full
 SHORT_LEASE = {"LEASE_TIME": "3s", "HEARTBEAT_INTERVAL": "1s"}
 
 
@@ -45,7 +46,7 @@ class Stage:
         home = self.home / f"worker-{len(self.workers) + 1}"
         home.mkdir(exist_ok=True)
         environment = worker_environment(self.backend.url, self.keys, home, api=self.api.url)
-        environment |= {"LOG_FORMAT": "json", "POLL_INTERVAL": "1s", **settings}
+        environment |= {"LOG_FORMAT": "json", "POLL_INTERVAL": "1s", **ANY_HOST, **settings}
         started = worker(environment, home / "log", program=program)
         self.workers.append(await self.exits.enter_async_context(started))
         return self.workers[-1]

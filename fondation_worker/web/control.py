@@ -1,0 +1,172 @@
+"""The control socket: what an operator on this host may ask of a running worker.
+
+HTTP over a unix socket that only the worker's own user and root may use: `GET /health`,
+`POST /pause` `{"reason"?}`, `POST /resume`, `POST /reload`. Answers are JSON.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from fondation_worker.web.health import Health, health_of
+
+logger = logging.getLogger(__name__)
+
+_PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_BAD_REQUEST = 400
+_FORBIDDEN = 403
+_UNPROCESSABLE = 422
+_NOT_KEPT = 507
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """What can be asked of the worker."""
+
+    look: Callable[[], Health]
+    pause: Callable[[str], bool]  # with the reason; returns whether a restart will remember it
+    resume: Callable[[], None]  # raises OSError
+    reload: Callable[[], Mapping[str, list[str]]]  # "faults" tells what was wrong, if anything
+
+
+@asynccontextmanager
+async def control_server(path: Path, controls: Controls) -> AsyncIterator[None]:
+    """Answer on the socket *path*, mode 0600, while the body runs; remove it after.
+
+    A path that cannot be had, because a live worker has it or for any other reason, is said in the
+    log, and the worker works on without.
+    """
+    with contextlib.ExitStack() as kept:
+        try:
+            listening = kept.enter_context(_bound(path))
+        except OSError as error:
+            logger.error("control: %s: %s; set CONTROL_SOCKET", path, error.strerror or error)  # noqa: TRY400 the words say all
+            yield
+            return
+        runner = web.AppRunner(_application(controls), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening).start()
+            logger.info("control: %s", path)
+            yield
+        finally:
+            await runner.cleanup()
+
+
+@contextlib.contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
+    """Give a socket bound to *path*, and remove that after. Raises OSError.
+
+    A lock beside it, held as long, tells a live owner from what a dead one left, without a race.
+    """
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        os.fchmod(lock.fileno(), 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(0, "another worker has this control socket") from None
+        _make_way(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            os.fchmod(made.fileno(), 0o600)  # before bind(2), which gives the file this mode
+            made.bind(str(path))
+            try:
+                yield made
+            finally:
+                path.unlink(missing_ok=True)
+
+
+def _make_way(path: Path) -> None:
+    """Remove the socket that a dead process left at *path*; raise OSError for anything else."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise OSError(0, "a file that is no socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.setblocking(False)  # noqa: FBT003 the library's way
+        try:
+            other.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:  # its queue is full: somebody lives
+            pass
+    raise OSError(0, "another process listens there")
+
+
+def _application(controls: Controls) -> web.Application:
+    async def pause(request: web.Request) -> web.Response:
+        try:
+            reason = _reason(await request.text())
+        except ValueError as error:
+            return _error(_BAD_REQUEST, f'{error}; send {{"reason": "words"}}, or nothing')
+        if not controls.pause(reason):
+            return _error(
+                _NOT_KEPT, "paused, but STATE_DIR cannot be written: a restart will not remember it"
+            )
+        return _state(controls)
+
+    async def resume(_: web.Request) -> web.Response:
+        try:
+            controls.resume()
+        except OSError as error:
+            return _error(_NOT_KEPT, f"still paused: STATE_DIR/paused: {error.strerror}; remove it")
+        return _state(controls)
+
+    async def reload(_: web.Request) -> web.Response:
+        reloaded = controls.reload()
+        return web.json_response(reloaded, status=_UNPROCESSABLE if reloaded["faults"] else 200)
+
+    application = web.Application(middlewares=[_only_the_owner])
+    application.router.add_get("/health", health_of(controls.look))
+    application.router.add_post("/pause", pause)
+    application.router.add_post("/resume", resume)
+    application.router.add_post("/reload", reload)
+    return application
+
+
+@web.middleware
+async def _only_the_owner(request: web.Request, handler: _Answer) -> web.StreamResponse:
+    """Answer this worker's own user and root only; the file's mode says the same."""
+    peer = request.transport.get_extra_info("socket") if request.transport else None
+    if peer is None:
+        return _error(_FORBIDDEN, "nobody asks any more")
+    _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid not in {0, os.geteuid()}:
+        logger.warning("control: user %d was refused", uid)
+        return _error(_FORBIDDEN, "only the worker's own user and root may ask")
+    try:
+        return await handler(request)
+    except web.HTTPException as refusal:
+        return _error(refusal.status, refusal.reason)
+
+
+def _reason(body: str) -> str:
+    """Return the reason in a request; raise ValueError for what is none."""
+    asked = json.loads(body) if body.strip() else {}
+    reason = asked.get("reason", "") if isinstance(asked, dict) else None
+    if not isinstance(reason, str):
+        raise ValueError("that is no reason")  # noqa: TRY004 the caller made a mistake in words
+    return reason
+
+
+def _state(controls: Controls) -> web.Response:
+    paused = controls.look().paused
+    return web.json_response({"paused": paused is not None, "reason": paused})
+
+
+def _error(status: int, words: str) -> web.Response:
+    return web.json_response({"error": words}, status=status)
