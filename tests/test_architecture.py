@@ -10,14 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
-    *("redact", "settings", "sources", "config"),  # pure
+    *("redact", "settings", "sources", "config", "words", "filenames"),  # pure
     *("admission", "job", "result", "transcript", "account", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
     *("pause", "gate", "queue", "board", "lease", "handin"),  # steps
     *("presence", "pipeline", "slots", "daemon"),  # flow
-    *("cli.main", "cli", "__main__"),
+    *("control_client", "operator", "saving"),  # the operator's side
+    *("cli.flags", "cli.main", "cli", "__main__"),
+    *("cli.ending", "cli.options", "cli.terminal", "cli.following", "cli.jobview", "cli.joblog"),
+    *("cli.jobs", "cli.workers", "cli.control"),  # imported when they are asked for
 )
 
 # Each library of an outside system is known to one module.
@@ -25,8 +28,12 @@ OWNERS = {
     "aiohttp": {"convex", "web.health", "web.control"},
     "convex": {"convex", "wakeup_child"},
     "git": {"clone"},
-    "click": {"cli.main"},
-    "msgspec": {"job", "queue", "transcript", "wakeup"},
+    "click": {
+        *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
+        *("cli.jobs", "cli.workers", "cli.control"),
+    },
+    "rich": {"cli.terminal", "cli.following"},
+    "msgspec": {"job", "operator", "queue", "transcript", "wakeup"},
 }
 
 SOURCES = {

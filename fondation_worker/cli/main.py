@@ -5,14 +5,14 @@ import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fondation_worker import __version__
+from fondation_worker.cli.flags import config_option, setting_flags
 from fondation_worker.config import load, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
@@ -21,40 +21,52 @@ from fondation_worker.settings import SETTINGS
 
 EXIT_BUG = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
+HELP_WIDTH = 100  # columns
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# The operator's commands, and where they are: imported when they are asked for, because a worker
+# needs none of what they show things with.
+ELSEWHERE = {
+    "jobs": "fondation_worker.cli.jobs",
+    "workers": "fondation_worker.cli.workers",
+    "health": "fondation_worker.cli.control",
+    "pause": "fondation_worker.cli.control",
+    "resume": "fondation_worker.cli.control",
+    "reload": "fondation_worker.cli.control",
+}
+
+
+class _Commands(click.Group):
+    """The commands of the program, in the order in which one meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's interface
+        """Return the names of all commands."""
+        return [*self.commands, *ELSEWHERE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, imported now if need be."""
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
 @click.version_option(__version__, prog_name="fondation-worker")
 def main() -> None:
-    """Take code-analysis jobs from Convex, run the Claude CLI over a repository, save results."""
+    """Take code-analysis jobs from Convex, run the Claude CLI over a repository, save results.
 
-
-def _setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *command* a flag for every setting that is no secret: arguments are public."""
-    for setting in reversed(SETTINGS):
-        if not setting.secret:
-            unset = f" [{setting.default}]" if setting.default else ""
-            text = f"{setting.help}{unset}; for example {setting.example}"
-            command = click.option(f"--{setting.flag}", setting.name, metavar="VALUE", help=text)(
-                command
-            )
-        else:
-            file = f"{setting.name}_FILE"
-            text = f"file that holds: {setting.help}"
-            command = click.option(f"--{setting.flag}-file", file, metavar="FILE", help=text)(
-                command
-            )
-    return command
+    `run` is the worker. The others are for its operator: `jobs` and `workers` ask a deployment, and
+    need OPERATOR_KEY; `health`, `pause`, `resume` and `reload` ask the worker on this host.
+    """
 
 
 @main.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="INI file with a section [worker]; the environment and these flags rule over it.",
-)
-@_setting_flags
+@config_option
+@setting_flags(SETTINGS)
 def run(file: Path | None, **flags: str | None) -> None:
     """Do jobs until SIGTERM, then drain. Settings: INI file, environment, flags; the last rules.
 

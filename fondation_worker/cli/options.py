@@ -1,0 +1,61 @@
+"""From a command's options to the deployment: what all commands about jobs share."""
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fondation_worker.cli.ending import ending
+from fondation_worker.cli.flags import config_option, setting_flags, taken
+from fondation_worker.config import load_operator
+from fondation_worker.operator import operating
+from fondation_worker.settings import OPERATOR_SETTINGS
+from fondation_worker.words import duration, point_in_time
+
+
+def asking_convex(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a command of *body*, which is given the deployment's Operator first.
+
+    Settings come from a file, the environment and flags; whatever goes wrong ends in words and an
+    exit status.
+    """
+
+    @functools.wraps(body)
+    def command(file: Path | None, **options: Any) -> None:
+        with ending():
+            flags = taken(options, OPERATOR_SETTINGS)
+            config = load_operator(os.environ, flags=flags, file=file)
+
+            async def ask() -> None:
+                async with operating(config) as operator:
+                    await body(operator, **options)
+
+            asyncio.run(ask())
+
+    return config_option(setting_flags(OPERATOR_SETTINGS)(command))
+
+
+def milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Return the milliseconds of a duration with its unit, for an option."""
+    try:
+        return None if value is None else duration(value) * 1000
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from None
+
+
+def time_in_milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Return the milliseconds since the epoch of a time, or of a duration from now."""
+    try:
+        return None if value is None else round(point_in_time(value, now()))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from None
+
+
+def now() -> float:
+    """Return this host's time in milliseconds since the epoch: only people's words use it."""
+    return time.time() * 1000

@@ -1,0 +1,96 @@
+"""Asks a worker on this host, over its control socket or at its health address."""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fondation_worker.errors import NoWorker
+
+LIMIT = 5.0  # seconds: a worker that takes longer is not well
+RELOAD_LIMIT = 30.0
+LARGEST_ANSWER = 4 * 1024 * 1024  # bytes
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 where it listens, not we
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP to a socket that is a file."""
+
+    def __init__(self, path: Path, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask_control(
+    path: Path,
+    method: str,
+    what: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    limit: float = LIMIT,
+) -> tuple[int, dict[str, Any]]:
+    """Ask the worker behind the socket *path*; return the status and the JSON answer.
+
+    Raises NoWorker, in words, when there is no answer.
+    """
+    try:
+        return _asked(_UnixConnection(path, timeout=limit), method, what, body)
+    except FileNotFoundError as error:
+        raise NoWorker(
+            f"there is no control socket {path}: is a worker running, and with this"
+            " CONTROL_SOCKET (or STATE_DIR)?"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise NoWorker(
+            f"nobody answers at {path}: the worker that made it is gone; start it again"
+        ) from error
+    except PermissionError as error:
+        raise NoWorker(
+            f"{path} is another user's: ask as the user that the worker runs as (sudo -u USER …)"
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoWorker(f"no answer from the worker at {path}: {_words(error)}") from error
+
+
+def ask_health(address: tuple[str, int]) -> tuple[int, dict[str, Any]]:
+    """Ask `GET /health` at *address*; return the status and the JSON answer. Raises NoWorker."""
+    host, port = _ANYWHERE.get(address[0], address[0]), address[1]
+    try:
+        return _asked(http.client.HTTPConnection(host, port, timeout=LIMIT), "GET", "/health", None)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoWorker(
+            f"no worker answers at {host}:{port}: {_words(error)}; is it running, and with this"
+            " HEALTH_ADDRESS?"
+        ) from error
+
+
+def _asked(
+    connection: http.client.HTTPConnection,
+    method: str,
+    what: str,
+    body: Mapping[str, Any] | None,
+) -> tuple[int, dict[str, Any]]:
+    content = None if body is None else json.dumps(body).encode()
+    headers = {} if content is None else {"Content-Type": "application/json"}
+    try:
+        connection.request(method, what, body=content, headers=headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read(LARGEST_ANSWER))
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise ValueError("what answers there is no worker")  # noqa: TRY004 said as no answer
+    return response.status, answer
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return "what answers there is no worker"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
