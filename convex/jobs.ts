@@ -8,6 +8,7 @@ import { jobStatus } from "./fields";
 import { jobBytes, takeWithin } from "./reading";
 import type { Doc, Id, MutationCtx } from "./server";
 import { sourceIn } from "./sources";
+import { cancelJob, hasEnded, retryJob } from "./steering";
 import { jobView } from "./views";
 
 /** One answer may have 16 MiB, and a prompt 200 KiB. */
@@ -75,6 +76,28 @@ export const list = operatorQuery({
   },
 });
 
+/** End a job that has not ended. Its worker stops, and what it hands in later is refused. */
+export const cancel = operatorMutation({
+  args: { jobId: v.string() },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const job = await existing(ctx, "jobs", "jobId", args.jobId);
+    if (hasEnded(job)) return { already: job.status, now };
+    await cancelJob(ctx, job, now);
+    return { status: "canceled" as const, now };
+  },
+});
+
+/** Try a job again that ended without a result, or that waits, at once and with all attempts. */
+export const retry = operatorMutation({
+  args: { jobId: v.string() },
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    await retryJob(ctx, await existing(ctx, "jobs", "jobId", args.jobId), now);
+    return { status: "pending" as const, now };
+  },
+});
+
 /** Whose job it is, and the row of the repository that it names instead of a clone URL. */
 async function ownership(
   ctx: MutationCtx,
@@ -91,7 +114,7 @@ async function ownership(
   return { repositoryId: repository._id, userId: user?._id ?? repository.userId };
 }
 
-async function existing<Table extends "users" | "repositories">(
+async function existing<Table extends "users" | "repositories" | "jobs">(
   ctx: MutationCtx,
   table: Table,
   field: string,

@@ -24,6 +24,7 @@ import {
   heldBy,
   settle,
 } from "./leases";
+import { canceledClaims } from "./steering";
 import { afterFailure, afterReturn, changesAfter, patienceAnew, standingOf } from "./verdicts";
 
 /** Every call about a claimed job proves with these that the job is still the caller's. */
@@ -196,6 +197,12 @@ export const workAvailable = workerQuery({
     if (first === null) return null;
     return { nextRunAt: dueAt(first), first: { id: first._id, attempt: first.attempt ?? 0 } };
   },
+});
+
+/** The caller's claims that an operator cancelled, to subscribe to. */
+export const cancellations = workerQuery({
+  args: { instance: v.string() },
+  handler: async (ctx, { instance }) => ({ jobs: await canceledClaims(ctx, instance) }),
 });
 
 /** When the pulse was last written, to subscribe to: it shows that the subscription is alive. */

@@ -46,6 +46,16 @@ const attempts = defineTable({
   inlineBytes: v.optional(v.number()),
 }).index("by_token", ["token"]);
 
+/** The claims that were cancelled, for the workers that held them. */
+const cancellations = defineTable({
+  instance: v.string(),
+  jobId: v.id("jobs"),
+  attempt: v.number(),
+  canceledAt: v.number(),
+})
+  .index("by_instance", ["instance"])
+  .index("by_canceledAt", ["canceledAt"]);
+
 /** Documents that were handed in and are not visible yet. */
 const stagedDocs = defineTable({
   jobId: v.id("jobs"),
@@ -84,6 +94,7 @@ export const fondationTables = {
   docs,
   jobLogs,
   attempts,
+  cancellations,
   stagedDocs,
   uploads,
   pulse,

@@ -56,9 +56,12 @@ afterEach(() => vi.useRealTimers());
 test("every function of the protocol is there", () => {
   expect(found.map(({ name }) => name).sort()).toEqual([
     "docs:list",
+    "jobs:cancel",
     "jobs:enqueue",
     "jobs:get",
     "jobs:list",
+    "jobs:retry",
+    "queue:cancellations",
     "queue:claim",
     "queue:complete",
     "queue:fail",
