@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
-    *("redact", "settings", "sources", "config", "words", "filenames"),  # pure
+    *("disguise", "redact", "settings", "sources", "config", "words", "filenames"),  # pure
     *("admission", "job", "result", "transcript", "account", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
