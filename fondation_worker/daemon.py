@@ -124,7 +124,11 @@ class _Process:
             hears=lambda: self._bell.hears_cancellations,
         )
         self._tools = Tools(
-            queue=self._queue, room=ProcessRoom(), instance=instance, **_of_settings(config)
+            queue=self._queue,
+            board=self._board,
+            room=ProcessRoom(),
+            instance=instance,
+            **_of_settings(config),
         )
         self.pause = Pause(config.state_dir)
         self.gate = Gate(self._host, self.pause)
@@ -232,7 +236,6 @@ def _of_settings(config: Config) -> dict[str, Any]:
         "temp_dir": config.temp_dir,
         "allow_local": config.allow_local_repositories,
         "lease_time": config.lease_time,
-        "heartbeat_interval": config.heartbeat_interval,
         "job_timeout": config.job_timeout,
         "clone_timeout": config.clone_timeout,
     }

@@ -35,6 +35,7 @@ class Lease:
         self._report = Report()
         self.changed = asyncio.Event()
         self.cancels = True
+        self._loss: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def told(self) -> Report:
@@ -48,6 +49,16 @@ class Lease:
             self._report = report
             self.changed.set()
 
+    def lose(self, reason: str) -> None:
+        """End the body at once with LeaseLost(*reason*), unless the work is done."""
+        if not self._loss.done():
+            self._loss.set_exception(LeaseLost(reason))
+            self._loss.exception()  # nobody may be waiting for it any more
+
+    async def lost(self) -> None:
+        """Wait for `lose`, and raise what it says."""
+        await asyncio.shield(self._loss)
+
     def work_is_done(self) -> None:
         """From now on nothing cancels the body: a result is offered until it is taken."""
         self.cancels = False
@@ -58,28 +69,35 @@ class Lease:
         self.changed.clear()
         self.deadline = await self._renew(self._beat, self._report) - margin
 
-    async def keep(self, interval: float, margin: float) -> None:
+    async def keep(self, interval: Callable[[], float], margin: float) -> None:
         """Renew for ever, every *interval* seconds, and soon after each change of progress."""
-        wait = interval
+        retry = float("inf")
         while True:
-            await asyncio.sleep(min(REPORT_INTERVAL, wait))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, wait - REPORT_INTERVAL)):
-                    await self.changed.wait()
+            await self._until_due(interval, retry)
             try:
-                async with asyncio.timeout(interval):  # a call that hangs is one lost renewal
+                async with asyncio.timeout(interval()):  # a call that hangs is one lost renewal
                     await self.beat(margin)
-                wait = interval
+                retry = float("inf")
             except (TimeoutError, Unreachable, Refused) as error:  # the deadline decides
                 logger.warning("heartbeat %d: %s", self._beat, str(error) or "no answer")
-                wait = min(interval, RETRY_INTERVAL)
+                retry = RETRY_INTERVAL
+
+    async def _until_due(self, interval: Callable[[], float], retry: float) -> None:
+        """Wait for the next renewal's time, which *interval* may move, or for news to tell."""
+        begun = boottime()
+        await asyncio.sleep(min(REPORT_INTERVAL, interval(), retry))
+        while (left := begun + min(interval(), retry) - boottime()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, REPORT_INTERVAL)):
+                    await self.changed.wait()
+                    return
 
 
 @contextlib.asynccontextmanager
 async def held(
-    deadline: float, renew: Renew, *, interval: float, lease_time: float
+    deadline: float, renew: Renew, *, interval: Callable[[], float], lease_time: float
 ) -> AsyncIterator[Lease]:
-    """Run the body while the lease that ends at *deadline* holds; renew it each *interval* seconds.
+    """Run the body while the lease that ends at *deadline* holds; renew it every *interval* s.
 
     The body starts after the first renewal succeeded. It is cancelled a tenth of the lease, at most
     5 s, before the lease ends, so that the run is dead when it does; then, and when Convex says so,
@@ -98,6 +116,7 @@ async def held(
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(lease.keep(interval, margin))
                 tasks.create_task(_tick(lease))
+                tasks.create_task(lease.lost())
         except* LeaseLost as lost:
             if lease.cancels and not left:
                 loss = next(error for error in lost.exceptions if isinstance(error, LeaseLost))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fondation_worker import claude
+from fondation_worker.board import Board
 from fondation_worker.clock import boottime
 from fondation_worker.clone import clone
 from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
@@ -29,13 +30,13 @@ class Tools:
     """What every job of this worker is done with. Durations are seconds."""
 
     queue: Queue
+    board: Board
     room: Room
     claude: claude.Setup
     instance: str
     temp_dir: Path
     allow_local: bool
     lease_time: float
-    heartbeat_interval: float
     job_timeout: float
     clone_timeout: float
 
@@ -53,11 +54,12 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
         async with held(
             claimed.deadline,
             partial(_renew, tools.queue, claimed.token),
-            interval=tools.heartbeat_interval,
+            interval=tools.board.heartbeat_interval,
             lease_time=tools.lease_time,
         ) as lease:
-            outcome = await _outcome(claimed, lease, tools, waits=waits)
-            return await _settle(claimed, lease, outcome, tools.queue)
+            with tools.board.shown(claimed, lease):
+                outcome = await _outcome(claimed, lease, tools, waits=waits)
+                return await _settle(claimed, lease, outcome, tools.queue)
     except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
         logger.warning("%s; the run was killed and nothing is written", lost)
         return None

@@ -1,6 +1,7 @@
 """Work under a lease: it starts after the first renewal and is dead before the lease ends."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -8,6 +9,7 @@ from fondation_worker.clock import boottime
 from fondation_worker.errors import LeaseLost, Refused, Unreachable
 from fondation_worker.lease import Lease, Renew, held
 from fondation_worker.queue import Report
+from tests.processes import until
 
 LEASE_TIME = 1.0  # seconds; its margin is a tenth
 
@@ -39,7 +41,9 @@ async def work_until_cancelled(renew: Renew, *, interval: float = 0.2) -> float:
     begun = boottime()
     ended = begun
     with pytest.raises(LeaseLost):  # noqa: PT012 the block is the work
-        async with held(begun + LEASE_TIME, renew, interval=interval, lease_time=LEASE_TIME):
+        async with held(
+            begun + LEASE_TIME, renew, interval=lambda: interval, lease_time=LEASE_TIME
+        ):
             try:
                 await asyncio.sleep(30)
             finally:
@@ -57,7 +61,7 @@ async def test_work_starts_after_the_first_renewal_succeeded() -> None:
         answered.set()
         return boottime() + 30
 
-    async with held(boottime() + 30, renew, interval=10, lease_time=30):
+    async with held(boottime() + 30, renew, interval=lambda: 10, lease_time=30):
         assert answered.is_set()
 
 
@@ -66,7 +70,9 @@ async def test_a_refused_first_renewal_starts_nothing(error: Exception) -> None:
     """The body is not entered."""
     entered = False
     with pytest.raises(type(error)):
-        async with held(boottime() + 30, failing(error, after=0), interval=1, lease_time=30):
+        async with held(
+            boottime() + 30, failing(error, after=0), interval=lambda: 1, lease_time=30
+        ):
             entered = True
     assert not entered
 
@@ -80,7 +86,7 @@ async def test_a_first_renewal_that_never_comes_ends_with_the_first_lease() -> N
 
     begun = boottime()
     with pytest.raises(LeaseLost):
-        async with held(begun + 0.5, never, interval=1, lease_time=1):
+        async with held(begun + 0.5, never, interval=lambda: 1, lease_time=1):
             pass
     assert boottime() - begun < 0.5
 
@@ -88,7 +94,7 @@ async def test_a_first_renewal_that_never_comes_ends_with_the_first_lease() -> N
 async def test_renewals_keep_the_work_alive() -> None:
     """For longer than one lease."""
     renew, seen = renewing()
-    async with held(boottime() + LEASE_TIME, renew, interval=0.2, lease_time=LEASE_TIME):
+    async with held(boottime() + LEASE_TIME, renew, interval=lambda: 0.2, lease_time=LEASE_TIME):
         await asyncio.sleep(2 * LEASE_TIME)
     assert len(seen) >= 5
     assert [beat for beat, _ in seen] == list(range(1, len(seen) + 1))
@@ -121,7 +127,10 @@ async def test_a_lost_lease_ends_the_work_at_the_next_renewal() -> None:
 async def test_finished_work_outlives_the_lease() -> None:
     """A result is offered until Convex takes or refuses it."""
     async with held(
-        boottime() + LEASE_TIME, failing(LeaseLost("expired")), interval=0.1, lease_time=LEASE_TIME
+        boottime() + LEASE_TIME,
+        failing(LeaseLost("expired")),
+        interval=lambda: 0.1,
+        lease_time=LEASE_TIME,
     ) as lease:
         lease.work_is_done()
         await asyncio.sleep(1.5 * LEASE_TIME)
@@ -133,7 +142,7 @@ async def test_a_cancellation_from_outside_is_passed_on() -> None:
     tidied = asyncio.Event()
 
     async def work() -> None:
-        async with held(boottime() + 30, renew, interval=10, lease_time=30):
+        async with held(boottime() + 30, renew, interval=lambda: 10, lease_time=30):
             try:
                 await asyncio.sleep(30)
             finally:
@@ -151,7 +160,7 @@ async def test_progress_is_told_soon_and_not_too_often() -> None:
     """At most one report in two seconds; the newest rules."""
     renew, seen = renewing(60)
     begun = boottime()
-    async with held(begun + 60, renew, interval=20, lease_time=60) as lease:
+    async with held(begun + 60, renew, interval=lambda: 20, lease_time=60) as lease:
         while boottime() - begun < 4.5:
             lease.report(status="analyzing", progress=f"{boottime()}", step=2)
             await asyncio.sleep(0.01)
@@ -163,3 +172,35 @@ async def test_the_same_report_twice_is_told_once() -> None:
     lease = Lease(boottime() + 60, renewing()[0])
     lease.report(status="cloning", progress="starting", step=1)
     assert not lease.changed.is_set()
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_lost_lease_ends_the_work_at_once_unless_it_is_done(is_done: bool) -> None:  # noqa: FBT001 a case
+    """A cancellation need not wait for a heartbeat; a finished result is no work any more."""
+    (renew, _), begun = renewing(30), boottime()
+    ended: list[str] = []
+    with contextlib.nullcontext() if is_done else pytest.raises(LeaseLost, match="canceled"):
+        async with held(begun + 30, renew, interval=lambda: 10, lease_time=30) as lease:
+            if is_done:
+                lease.work_is_done()
+            lease.lose("canceled")
+            lease.lose("again")
+            await asyncio.sleep(0.3)
+            ended.append("by itself")
+    assert ended == (["by itself"] if is_done else [])
+
+
+async def test_an_interval_that_becomes_shorter_counts_at_once() -> None:
+    """Push went down: the next heartbeat must not wait for the time that was meant before."""
+    intervals = [30.0]
+    beats = []
+
+    async def renew(beat: int, _: Report) -> float:
+        beats.append(beat)
+        return boottime() + 60
+
+    async with held(boottime() + 60, renew, interval=lambda: intervals[0], lease_time=60):
+        await asyncio.sleep(0.1)
+        assert beats == [1]
+        intervals[0] = 0.5
+        await until(lambda: len(beats) > 1, limit=20)
