@@ -83,7 +83,7 @@ export function clippedNote(text: string): string {
 }
 
 /** At most `most` bytes of `text` and a note that says so, or `text` itself when it fits. */
-function clipped(text: string, most: number): string {
+export function clipped(text: string, most: number): string {
   const bytes = utf8Length(text);
   if (bytes <= most) return text;
   // It stops before a character that does not fit as a whole.
@@ -105,6 +105,7 @@ export type NewJob = {
   model?: string;
   timeoutMs?: number;
   userId?: string;
+  dedupeKey?: string;
 };
 
 /** The bounds of `claim`. */
@@ -182,6 +183,7 @@ export function checkJob(job: NewJob, now: number): void {
   if (job.maxAttempts !== undefined) requireInteger("maxAttempts", job.maxAttempts, 1, 20);
   if (job.model !== undefined) requireLine("model", job.model, 128);
   if (job.timeoutMs !== undefined) requireInteger("timeoutMs", job.timeoutMs, MINUTE, 6 * HOUR);
+  if (job.dedupeKey !== undefined) requireBytes("dedupeKey", job.dedupeKey, 1, 256);
 }
 
 /** `https` without user, control characters or another port; `file` is for the worker to judge. */

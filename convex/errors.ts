@@ -25,6 +25,11 @@ export function leaseLost(reason: LostReason) {
   return new ConvexError({ code: "lease_lost", reason });
 }
 
+/** The token that is stored for a user cannot open anything; `message` is for that user. */
+export function tokenUnusable(message: string) {
+  return new ConvexError({ code: "token_unusable", message });
+}
+
 /** The documents with these indexes must be staged (again). */
 export function notStaged(missing: number[]) {
   return new ConvexError({ code: "not_staged", missing });

@@ -28,6 +28,8 @@ export const documentKind = v.union(
   v.literal("yaml"),
 );
 
+export const logLevel = v.union(v.literal("info"), v.literal("error"));
+
 /** What a run consumed, as the worker reports it. */
 export const runUsage = v.object({
   model: v.optional(v.string()),
@@ -179,7 +181,9 @@ export const fondationFields = {
     jobId: v.id("jobs"),
     ts: v.number(),
     seq: v.number(),
-    level: v.union(v.literal("info"), v.literal("error")),
+    level: logLevel,
     msg: v.string(),
+    /** The attempt that it is of. Only rows that carry it are ours to delete. */
+    attempt: v.optional(v.number()),
   },
 };

@@ -2,19 +2,18 @@
 
 import { v } from "convex/values";
 import { operatorMutation, operatorQuery } from "./access";
-import { checkJob, DEFAULT_MAX_ATTEMPTS, MIB, type NewJob, requireInteger } from "./bounds";
-import { invalid } from "./errors";
+import { checkJob, DEFAULT_MAX_ATTEMPTS, MIB, requireInteger } from "./bounds";
+import { existing, ownership, unfinishedTwin } from "./enqueuing";
 import { jobStatus } from "./fields";
+import { linesOf } from "./joblogs";
 import { jobBytes, takeWithin } from "./reading";
-import type { Doc, Id, MutationCtx } from "./server";
-import { sourceIn } from "./sources";
 import { cancelJob, hasEnded, retryJob } from "./steering";
 import { jobView } from "./views";
 
 /** One answer may have 16 MiB, and a prompt 200 KiB. */
 const LISTED_BYTES = 8 * MIB;
 
-/** Put a job into the queue. */
+/** Put a job into the queue, unless one with the same `dedupeKey` has not ended. */
 export const enqueue = operatorMutation({
   args: {
     prompt: v.string(),
@@ -29,11 +28,14 @@ export const enqueue = operatorMutation({
     model: v.optional(v.string()),
     timeoutMs: v.optional(v.number()),
     userId: v.optional(v.string()),
+    dedupeKey: v.optional(v.string()),
   },
   handler: async (ctx, args) => {
     const now = Date.now();
     checkJob(args, now);
     const { repositoryId, userId, priority = 0, ...rest } = args;
+    const twin = await unfinishedTwin(ctx, args.dedupeKey);
+    if (twin !== null) return { jobId: twin._id, duplicate: true, now };
     const jobId = await ctx.db.insert("jobs", {
       ...rest,
       ...(await ownership(ctx, args)),
@@ -98,30 +100,13 @@ export const retry = operatorMutation({
   },
 });
 
-/** Whose job it is, and the row of the repository that it names instead of a clone URL. */
-async function ownership(
-  ctx: MutationCtx,
-  { repositoryId, cloneUrl, userId }: NewJob,
-): Promise<{ repositoryId?: Id<"repositories">; userId?: Id<"users"> }> {
-  if ((repositoryId === undefined) === (cloneUrl === undefined)) {
-    throw invalid("repositoryId", "either this or cloneUrl must be given");
-  }
-  const user = userId === undefined ? null : await existing(ctx, "users", "userId", userId);
-  if (repositoryId === undefined) return { repositoryId, userId: user?._id };
-  const repository = await existing(ctx, "repositories", "repositoryId", repositoryId);
-  const source = sourceIn(repository);
-  if ("fault" in source) throw invalid("repositoryId", source.fault);
-  return { repositoryId: repository._id, userId: user?._id ?? repository.userId };
-}
-
-async function existing<Table extends "users" | "repositories" | "jobs">(
-  ctx: MutationCtx,
-  table: Table,
-  field: string,
-  value: string,
-): Promise<Doc<Table>> {
-  const id = ctx.db.normalizeId(table, value);
-  const row = id && (await ctx.db.get(id));
-  if (row === null) throw invalid(field, `is not in the table ${table}`);
-  return row;
-}
+/** The log of a job in order, from the first line after the `seq` that is named. */
+export const logs = operatorQuery({
+  args: { jobId: v.string(), after: v.optional(v.number()), limit: v.optional(v.number()) },
+  handler: async (ctx, { jobId: name, after = -1, limit = 200 }) => {
+    requireInteger("limit", limit, 1, 1000);
+    const jobId = ctx.db.normalizeId("jobs", name);
+    if (jobId === null) return { lines: [], more: false };
+    return await linesOf(ctx, jobId, after, limit);
+  },
+});

@@ -13,8 +13,9 @@ import {
   soundUsage,
 } from "./bounds";
 import { claimedBefore, claimNext, dueAt, firstPending } from "./claiming";
-import { documentKind, runUsage } from "./fields";
+import { documentKind, logLevel, runUsage } from "./fields";
 import { announce, checkDocuments, publish, stage } from "./handin";
+import { appendLines, checkLines } from "./joblogs";
 import {
   closeAttempt,
   earlierAnswer,
@@ -24,7 +25,9 @@ import {
   heldBy,
   settle,
 } from "./leases";
+import { checkReport, keepReport } from "./roster";
 import { canceledClaims } from "./steering";
+import { cloneTokenFor } from "./tokens";
 import { afterFailure, afterReturn, changesAfter, patienceAnew, standingOf } from "./verdicts";
 
 /** Every call about a claimed job proves with these that the job is still the caller's. */
@@ -182,6 +185,47 @@ export const release = workerMutation({
     await settle(ctx, job, "release", answer, changesAfter(verdict, null, now));
     await closeAttempt(ctx, args.leaseToken, "released", clippedNote(args.reason ?? ""));
     return { ...answer, now };
+  },
+});
+
+/** What opens the repository of a job that the caller holds, or null. Never for another job. */
+export const cloneToken = workerMutation({
+  args: token,
+  handler: async (ctx, args) => {
+    const now = Date.now();
+    const job = await heldBy(ctx, args, now);
+    return { token: await cloneTokenFor(ctx, job), now };
+  },
+});
+
+/** Keep lines of a job's log, each once; whether its log takes no more. */
+export const appendLogs = workerMutation({
+  args: {
+    ...token,
+    lines: v.array(v.object({ n: v.number(), at: v.number(), level: logLevel, msg: v.string() })),
+  },
+  handler: async (ctx, args) => {
+    checkLines(args.lines);
+    const full = await appendLines(ctx, await handInBy(ctx, args), args.lines);
+    return { full, now: Date.now() };
+  },
+});
+
+/** Tell operators that this worker is there, and in what state. */
+export const report = workerMutation({
+  args: {
+    workerId: v.string(),
+    instance: v.string(),
+    version: v.string(),
+    slots: v.number(),
+    busy: v.number(),
+    state: v.string(),
+  },
+  handler: async (ctx, args) => {
+    checkReport(args);
+    const now = Date.now();
+    await keepReport(ctx, args, now);
+    return { now };
   },
 });
 

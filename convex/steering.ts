@@ -7,8 +7,15 @@ import { patienceAnew } from "./verdicts";
 
 type Job = Doc<"jobs">;
 
-/** The statuses that nothing but an operator or a front end changes again. */
-const ENDED: readonly Job["status"][] = ["completed", "dead", "canceled", "failed"];
+/** The statuses of a job that has not ended; `running` only a front end writes. */
+export const UNFINISHED: readonly Job["status"][] = [
+  "pending",
+  "claimed",
+  "cloning",
+  "analyzing",
+  "gathering",
+  "running",
+];
 const RETRIED: readonly Job["status"][] = ["pending", "dead", "canceled", "failed"];
 
 /** How many cancellations a worker is told of at once: those of an hour. */
@@ -16,7 +23,7 @@ const MOST_TOLD = 100;
 
 /** Whether `job` has ended. */
 export function hasEnded(job: Job): boolean {
-  return ENDED.includes(job.status);
+  return !UNFINISHED.includes(job.status);
 }
 
 /** End `job` and with it the token that holds it: a result that arrives later is refused. */

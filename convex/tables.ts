@@ -20,7 +20,8 @@ const jobs = defineTable(fondationFields.jobs)
   .index("by_queue", ["status", "rank", "runAt"])
   .index("by_leaseUntil", ["leaseUntil"])
   .index("by_expiresAt", ["expiresAt"])
-  .index("by_dedupeKey", ["dedupeKey"]);
+  .index("by_dedupeKey", ["dedupeKey"])
+  .index("by_dedupeKey_status", ["dedupeKey", "status"]);
 
 const docs = defineTable(fondationFields.docs)
   .index("by_job", ["jobId"])
@@ -55,6 +56,28 @@ const cancellations = defineTable({
 })
   .index("by_instance", ["instance"])
   .index("by_canceledAt", ["canceledAt"]);
+
+/** How much the log of a job has: apart from the job, which many calls read. */
+const logSums = defineTable({
+  jobId: v.id("jobs"),
+  bytes: v.number(),
+  full: v.boolean(),
+}).index("by_job", ["jobId"]);
+
+/** What workers told of themselves, a row for each process. */
+const workers = defineTable({
+  instance: v.string(),
+  workerId: v.string(),
+  version: v.string(),
+  slots: v.number(),
+  busy: v.number(),
+  /** In words. */
+  state: v.string(),
+  startedAt: v.number(),
+  seenAt: v.number(),
+})
+  .index("by_instance", ["instance"])
+  .index("by_seenAt", ["seenAt"]);
 
 /** Documents that were handed in and are not visible yet. */
 const stagedDocs = defineTable({
@@ -95,6 +118,8 @@ export const fondationTables = {
   jobLogs,
   attempts,
   cancellations,
+  logSums,
+  workers,
   stagedDocs,
   uploads,
   pulse,

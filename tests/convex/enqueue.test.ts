@@ -1,7 +1,19 @@
 /** What an operator may enqueue, and what operators read. */
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { DAY, type Deployment, deploy, MINUTE, NOW, newToken, refusal, SECOND } from "./deployment";
+import { unfinishedTwin } from "../../convex/enqueuing";
+import type { Doc, Id } from "../../convex/server";
+import {
+  DAY,
+  type Deployment,
+  deploy,
+  MINUTE,
+  NOW,
+  newToken,
+  OPERATOR_KEY,
+  refusal,
+  SECOND,
+} from "./deployment";
 
 let convex: Deployment;
 beforeEach(async () => {
@@ -59,6 +71,7 @@ describe("a new job", () => {
     ["runAt", NOW + 0.5],
     ["timeoutMs", 6 * 60 * MINUTE],
     ["maxAttempts", 20],
+    ["dedupeKey", "é".repeat(128)],
   ])("may have the %s %j", async (field, value) => {
     await convex.enqueue({ [field]: value });
   });
@@ -133,6 +146,8 @@ describe("a new job", () => {
     ["timeoutMs", MINUTE - 1],
     ["timeoutMs", 6 * 60 * MINUTE + 1],
     ["userId", "nobody"],
+    ["dedupeKey", ""],
+    ["dedupeKey", `${"é".repeat(128)}x`],
   ])("may not have the %s %j", async (field, value) => {
     const refused = await refusal(convex.enqueue({ [field]: value }));
     expect(refused).toMatchObject({ code: "invalid", field, message: expect.any(String) });
@@ -157,6 +172,68 @@ describe("a new job", () => {
     const invalid = { code: "invalid", field: "repositoryId" };
     const call = convex.enqueue({ repositoryId, cloneUrl: undefined });
     expect(await refusal(call)).toMatchObject(invalid);
+  });
+});
+
+describe("a job with the key of another", () => {
+  const put = async (args = {}) => {
+    const job = { operatorKey: OPERATOR_KEY, prompt: "p", cloneUrl: "https://example.org/a.git" };
+    return await convex.mutation("jobs:enqueue", { ...job, dedupeKey: "k", ...args });
+  };
+  const patch = async (jobId: string, fields: Partial<Doc<"jobs">>) =>
+    await convex.inside(async (ctx) => await ctx.db.patch(jobId as Id<"jobs">, fields));
+
+  test("is that one until it has ended", async () => {
+    const { jobId } = await put();
+    const others = [await put({ dedupeKey: "another" }), await put({ dedupeKey: undefined })];
+    for (const other of others) expect(other).not.toHaveProperty("duplicate");
+    for (const status of [
+      "pending",
+      "claimed",
+      "cloning",
+      "analyzing",
+      "gathering",
+      "running",
+    ] as const) {
+      await patch(jobId, { status });
+      expect(await put({ prompt: "another" })).toEqual({ jobId, duplicate: true, now: NOW });
+    }
+    for (const status of ["completed", "dead", "canceled", "failed"] as const) {
+      await patch(jobId, { status });
+      const next = await put();
+      expect(next).toEqual({ jobId: expect.not.stringMatching(jobId), now: NOW });
+      await patch(next.jobId, { status: "canceled" });
+    }
+    expect(await convex.jobs({ limit: 100 })).toHaveLength(7);
+  });
+
+  test("is none that is about to be cancelled", async () => {
+    const { jobId } = await put();
+    await patch(jobId, { cancelRequested: true });
+    const next = await put();
+    expect(next).not.toHaveProperty("duplicate");
+    expect(await put()).toMatchObject({ jobId: next.jobId, duplicate: true });
+  });
+
+  test("has to be good all the same", async () => {
+    await put();
+    expect(await refusal(put({ prompt: "" }))).toMatchObject({ code: "invalid", field: "prompt" });
+  });
+
+  test("reads one job of each status, however many have ended", async () => {
+    const { jobId } = await put();
+    await convex.inside(async (ctx) => {
+      const job = { prompt: "p", cloneUrl: "https://example.org/a", createdAt: NOW };
+      for (let i = 0; i < 100; i += 1) {
+        await ctx.db.insert("jobs", { ...job, dedupeKey: "k", status: "completed" });
+      }
+    });
+    const read = await convex.inside(async (ctx) => {
+      const twin = await unfinishedTwin(ctx, "k");
+      expect(twin?._id).toBe(jobId);
+      return (await ctx.meta.getTransactionMetrics()).documentsRead.used;
+    });
+    expect(read).toBe(1);
   });
 });
 

@@ -60,17 +60,22 @@ test("every function of the protocol is there", () => {
     "jobs:enqueue",
     "jobs:get",
     "jobs:list",
+    "jobs:logs",
     "jobs:retry",
+    "queue:appendLogs",
     "queue:cancellations",
     "queue:claim",
+    "queue:cloneToken",
     "queue:complete",
     "queue:fail",
     "queue:heartbeat",
     "queue:pulse",
     "queue:release",
+    "queue:report",
     "queue:stageDocs",
     "queue:uploadUrl",
     "queue:workAvailable",
+    "workers:list",
   ]);
 });
 
