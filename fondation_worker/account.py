@@ -33,16 +33,17 @@ class Account:
             case ToolCall():  # the model has answered since: that trouble is over
                 self.retrying = None
 
-    def success(self, *, exit_status: int, complaint: str) -> Finished:
+    def success(self, *, exit_status: int | None, complaint: str) -> Finished:
         """Return the result if and only if the run was a success; else raise why it was not.
 
         A run is a success when all of six things hold; exit status and `subtype` alone both lie:
 
-        1. this worker did not end it: a run that was killed never gets here;
+        1. this worker did not end it for any other reason: such a run never gets here;
         2. a result event arrived;
         3. its `is_error` is false;
         4. its `subtype` is `success`;
-        5. the process ended by itself with status 0;
+        5. the process ended by itself with status 0; or it stood still after its result and was
+           ended for that, which *exit_status* None says;
         6. the text is not blank, and a model wrote it: the CLI answers some prompts by itself.
 
         *complaint* is the end of the CLI's standard error.
@@ -54,7 +55,7 @@ class Account:
         if finished.is_error or finished.subtype != "success":
             why = f"reported {finished.subtype}{_because(finished.text or complaint)}"
             raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
-        if exit_status != 0:
+        if exit_status:
             why = f"ended with status {exit_status}{_because(complaint)}"
             raise ClaudeFailed(f"the Claude CLI {why}")
         if not finished.text.strip() or finished.usage.turns == 0:

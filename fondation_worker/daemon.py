@@ -191,7 +191,7 @@ class _Process:
         scratch = self._config.temp_dir / self._instance / "probe"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            await claude.probe(self._tools.room, self._tools.claude, scratch)  # type: ignore[attr-defined]
+            await claude.probe(self._tools.room, self._tools.claude, scratch)
         finally:
             await to_the_end(remove(scratch))
 
@@ -233,6 +233,7 @@ def _of_settings(config: Config) -> dict[str, Any]:
             base_url=config.anthropic_base_url,
             credential=config.credential,
         ),
+        "limits": claude.Limits(stall=config.stall_time, tool=config.tool_time),
         "temp_dir": config.temp_dir,
         "allow_local": config.allow_local_repositories,
         "lease_time": config.lease_time,

@@ -14,6 +14,7 @@ from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
 from fondation_worker.handin import hand_in
 from fondation_worker.job import Job, Token
 from fondation_worker.lease import Lease, held
+from fondation_worker.livelog import LiveLog, live_log
 from fondation_worker.queue import Claimed, Queue, Report
 from fondation_worker.result import Result, documents_from
 from fondation_worker.runner import Room
@@ -32,6 +33,7 @@ class Tools:
     queue: Queue
     board: Board
     room: Room
+    limits: claude.Limits
     claude: claude.Setup
     instance: str
     temp_dir: Path
@@ -58,8 +60,10 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
             lease_time=tools.lease_time,
         ) as lease:
             with tools.board.shown(claimed, lease):
-                outcome = await _outcome(claimed, lease, tools, waits=waits)
-                return await _settle(claimed, lease, outcome, tools.queue)
+                async with live_log(tools.queue, claimed.token) as log:
+                    outcome = await _outcome(claimed, lease, tools, log, waits=waits)
+                    await _last_words(log, outcome)
+                    return await _settle(claimed, lease, outcome, tools.queue)
     except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
         logger.warning("%s; the run was killed and nothing is written", lost)
         return None
@@ -78,7 +82,9 @@ async def _renew(queue: Queue, token: Token, beat: int, report: Report) -> float
     return await queue.heartbeat(token, beat=beat, report=report)
 
 
-async def _outcome(claimed: Claimed, lease: Lease, tools: Tools, *, waits: int) -> Result | Verdict:
+async def _outcome(
+    claimed: Claimed, lease: Lease, tools: Tools, log: LiveLog, *, waits: int
+) -> Result | Verdict:
     """Return what the attempt came to; only a cancellation leaves as an exception.
 
     A result counts from the moment it is there: neither the time limit nor the lease's end can take
@@ -86,8 +92,9 @@ async def _outcome(claimed: Claimed, lease: Lease, tools: Tools, *, waits: int) 
     """
     try:
         async with workspace(tools.temp_dir, tools.instance, claimed.token) as places:
-            result = await _in_time(claimed.job, lease, tools, places)
+            result = await _in_time(claimed.job, lease, tools, places, log)
             lease.work_is_done()
+            log.hurry()
     except JobError as error:
         return verdict(error, in_a_row=waits + 1, now=tools.queue.now())
     except Exception as bug:
@@ -97,20 +104,22 @@ async def _outcome(claimed: Claimed, lease: Lease, tools: Tools, *, waits: int) 
         return result
 
 
-async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace) -> Result:
+async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace, log: LiveLog) -> Result:
     """Return the analysis, or raise TimedOut when it takes longer than the job may."""
     limit = job.time_limit(tools.job_timeout)
     scope = asyncio.timeout(limit)
     try:
         async with scope:
-            return await _analysis(job, lease, tools, places)
+            return await _analysis(job, lease, tools, places, log)
     except TimeoutError as error:
         if not scope.expired():
             raise
         raise TimedOut(f"the run took longer than {limit:g} s (timeoutMs, JOB_TIMEOUT)") from error
 
 
-async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> Result:
+async def _analysis(
+    job: Job, lease: Lease, tools: Tools, places: Workspace, log: LiveLog
+) -> Result:
     """Clone the repository, run Claude over it, return the documents. Raises JobError."""
     lease.report(status="cloning", progress=f"cloning {job.repository}", step=1)
     source, model = job.source(allow_local=tools.allow_local), job.chosen_model()
@@ -120,12 +129,15 @@ async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> 
         "cloned %s at %s, %d files, in %.1f s",
         job.repository, checkout.commit, checkout.files, boottime() - started,
     )  # fmt: skip
+    log.say("info", f"cloned {job.repository} at {checkout.commit}, {checkout.files} files")
     lease.report(status="analyzing", progress="starting Claude", step=2)
     order = claude.order_for(tools.claude, job.prompt, model, checkout.directory, places)
     answer = await claude.analyse(
         tools.room,
         order,
         progress=lambda words: lease.report(status="analyzing", progress=words, step=2),
+        log=log.say,
+        limits=tools.limits,
     )
     logger.info("analysed in %.1f s: %s", boottime() - started, answer.usage.in_words())
     return Result(
@@ -133,6 +145,16 @@ async def _analysis(job: Job, lease: Lease, tools: Tools, places: Workspace) -> 
         commit=checkout.commit,
         usage=answer.usage,
     )
+
+
+async def _last_words(log: LiveLog, outcome: Result | Verdict) -> None:
+    """Let the job's log end before its attempt does: what is settled takes no lines.
+
+    A result does not wait for that: its last lines are on their way while it is handed in.
+    """
+    if isinstance(outcome, Verdict):
+        log.say("error", f"failed ({outcome.failure}): {outcome.message}")
+        await log.flush()
 
 
 async def _settle(

@@ -87,6 +87,11 @@ class Queue:
         self._redact = redact
 
     @property
+    def redact(self) -> Redactor:
+        """What keeps secrets out of rows."""
+        return self._redact
+
+    @property
     def skew(self) -> float | None:
         """Seconds that Convex's clock is ahead of this host's; None before the first answer.
 

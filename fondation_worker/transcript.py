@@ -23,14 +23,23 @@ class Started:
     """The CLI is up."""
 
     model: str
+    version: str  # the CLI's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """Claude looks at something."""
+    """Claude looks at something: a tool of the CLI begins."""
 
+    id: str
     name: str
     subject: str  # the path or pattern, as Claude gave it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDone:
+    """A tool has ended, well or not."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,7 @@ class LimitReached:
     resets_at: float | None  # seconds since the epoch
 
 
-Event = Started | ToolCall | Wrote | Retrying | LimitReached | Finished
+Event = Started | ToolCall | ToolDone | Wrote | Retrying | LimitReached | Finished
 
 
 class Transcript:
@@ -118,17 +127,20 @@ class Transcript:
         head = _head.decode(line)
         match head.type, head.subtype:
             case "system", "init":
-                return [Started(model=_init.decode(line).model)]
+                init = _init.decode(line)
+                return [Started(model=init.model, version=init.claude_code_version)]
             case "system", "api_retry":
                 retry = _retry.decode(line)
                 return [Retrying(status=retry.error_status, error=retry.error or "unknown")]
             case "assistant", _:
                 return _blocks(_assistant.decode(line))
+            case "user", _:
+                return _results(line)
             case "result", _:
                 return [_finished(_result.decode(line))]
             case "rate_limit_event", _:
                 return _limits(_rate_limit.decode(line))
-            case (("user" | "stream_event" | "system"), _):
+            case (("stream_event" | "system"), _):
                 return []
         self.unknown += 1
         return []
@@ -144,6 +156,7 @@ class _Head(msgspec.Struct):
 
 class _Init(msgspec.Struct):
     model: str = "unknown"
+    claude_code_version: str = "unknown"
 
 
 class _Retry(msgspec.Struct):
@@ -162,6 +175,7 @@ class _RateLimit(msgspec.Struct):
 
 class _Block(msgspec.Struct):
     type: str
+    id: str = ""
     name: str = ""
     input: dict[str, Any] = {}
 
@@ -172,6 +186,19 @@ class _Message(msgspec.Struct):
 
 class _Assistant(msgspec.Struct):
     message: _Message
+
+
+class _Answer(msgspec.Struct):
+    type: str = ""
+    tool_use_id: str = ""
+
+
+class _Answers(msgspec.Struct):
+    content: list[_Answer] | str = ""
+
+
+class _User(msgspec.Struct):
+    message: _Answers = msgspec.field(default_factory=_Answers)
 
 
 # Figures are whatever they are: none of them may cost a finished result.
@@ -199,6 +226,7 @@ _init = msgspec.json.Decoder(_Init)
 _retry = msgspec.json.Decoder(_Retry)
 _rate_limit = msgspec.json.Decoder(_RateLimit)
 _assistant = msgspec.json.Decoder(_Assistant)
+_user = msgspec.json.Decoder(_User)
 _result = msgspec.json.Decoder(_Result)
 
 _SUBJECTS = ("file_path", "pattern", "path")  # of Read, of Glob and Grep, of the rest
@@ -215,10 +243,16 @@ def _blocks(line: _Assistant) -> list[Event]:
         if block.type == "tool_use":
             subjects = (block.input.get(key) for key in _SUBJECTS)
             subject = next((s for s in subjects if isinstance(s, str)), "")
-            events.append(ToolCall(name=block.name, subject=well_formed(subject)))
+            events.append(ToolCall(id=block.id, name=block.name, subject=well_formed(subject)))
         elif block.type == "text":
             events.append(Wrote())
     return events
+
+
+def _results(line: bytes) -> list[Event]:
+    content = _user.decode(line).message.content
+    answers = content if isinstance(content, list) else []
+    return [ToolDone(id=answer.tool_use_id) for answer in answers if answer.type == "tool_result"]
 
 
 def _finished(line: _Result) -> Finished:

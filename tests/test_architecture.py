@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 ORDER = (
     *("__init__", "errors", "clock", "tidy"),  # no imports of ours
     *("disguise", "redact", "settings", "sources", "config", "words", "filenames"),  # pure
-    *("admission", "job", "result", "transcript", "account", "verdict"),
+    *("admission", "job", "result", "transcript", "account", "stall", "telling", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
-    *("runner", "runner.launcher", "runner.process", "clone", "workspace", "claude"),
-    *("pause", "gate", "queue", "board", "lease", "handin"),  # steps
+    *("runner", "runner.launcher", "runner.process", "clone", "memory", "workspace"),
+    *("invocation", "claude"),
+    *("pause", "gate", "queue", "board", "lease", "handin", "livelog"),  # steps
     *("presence", "pipeline", "slots", "daemon"),  # flow
     *("control_client", "operator", "saving"),  # the operator's side
     *("cli.flags", "cli.main", "cli", "__main__"),

@@ -36,6 +36,10 @@ class Ended:
 class Run(Protocol):
     """A command that runs."""
 
+    @property
+    def complaint(self) -> str:
+        """The end of its standard error, as far as it has come."""
+
     def output(self) -> AsyncIterator[bytes]:
         """Give its standard output in chunks, to the end, however slowly they are taken."""
 

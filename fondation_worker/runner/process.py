@@ -51,6 +51,11 @@ class ProcessRun:
         self._lifeline = lifeline
         self._complaint = b""
 
+    @property
+    def complaint(self) -> str:
+        """The end of the command's standard error, as far as it has come."""
+        return self._complaint.decode(errors="replace")
+
     async def output(self) -> AsyncIterator[bytes]:
         """Give the command's standard output in chunks, until it and all that it started is gone.
 
@@ -79,7 +84,7 @@ class ProcessRun:
             killed=report["killed"],
             max_rss=report["maxRssKib"] * 1024,
             cpu_seconds=report["cpuSeconds"],
-            complaint=self._complaint.decode(errors="replace"),
+            complaint=self.complaint,
         )
 
     async def feed(self, standard_input: bytes) -> None:

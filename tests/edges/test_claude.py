@@ -25,6 +25,8 @@ from tests.fakes.messages_api import (
 )
 from tests.processes import running, until
 
+PATIENT = claude.Limits(stall=600, tool=600)
+
 
 def places(tmp_path: Path, files: Mapping[str, str] | None = None) -> Workspace:
     """Make a workspace whose tree holds *files*."""
@@ -46,17 +48,27 @@ async def answered(
     kind: str = "ANTHROPIC_API_KEY",
     seen: list[str] | None = None,
     model: str | None = None,
+    limits: claude.Limits = PATIENT,
+    cli: Path = CLAUDE,
+    log: list[tuple[str, str]] | None = None,
 ) -> claude.Answer:
     """Run the CLI over the workspace, with *api* as its model."""
     setup = claude.Setup(
-        cli=str(CLAUDE),
+        cli=str(cli),
         model=None,
         base_url=api.url,
         credential=Credential(kind=kind, value=PLACEHOLDER),
     )
     order = claude.order_for(setup, prompt, model, where.tree, where)
     said: list[str] = [] if seen is None else seen
-    return await claude.analyse(ProcessRoom(), order, progress=said.append)
+    logged: list[tuple[str, str]] = [] if log is None else log
+    return await claude.analyse(
+        ProcessRoom(),
+        order,
+        progress=said.append,
+        log=lambda level, text: logged.append((level, text)),
+        limits=limits,
+    )
 
 
 def calls(*wanted: Call) -> Script:
@@ -264,5 +276,5 @@ async def test_a_cli_that_is_not_there_is_said(tmp_path: Path) -> None:
     )
     order = claude.order_for(setup, "look", None, where.tree, where)
     with pytest.raises(errors.ClaudeFailed, match="CLAUDE_CLI could not be run"):
-        await claude.analyse(ProcessRoom(), order, progress=print)
+        await claude.analyse(ProcessRoom(), order, progress=print, log=print, limits=PATIENT)
     assert list(where.scratch.iterdir()) == []

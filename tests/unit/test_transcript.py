@@ -9,9 +9,26 @@ from hypothesis import given, strategies as st
 
 from fondation_worker import errors, transcript
 from fondation_worker.account import Account
-from fondation_worker.transcript import Finished, Retrying, Started, ToolCall, Transcript
+from fondation_worker.transcript import (
+    Finished,
+    Retrying,
+    Started,
+    ToolCall,
+    ToolDone,
+    Transcript,
+)
 
-INIT = {"type": "system", "subtype": "init", "model": "claude-x", "tools": ["Read"]}
+INIT = {
+    "type": "system",
+    "subtype": "init",
+    "model": "claude-x",
+    "tools": ["Read"],
+    "claude_code_version": "2.1",
+}
+DONE = {
+    "type": "user",
+    "message": {"content": [{"type": "tool_result", "tool_use_id": "t", "content": "print()"}]},
+}
 TOOL = {
     "type": "assistant",
     "message": {
@@ -39,7 +56,7 @@ RESULT: dict[str, Any] = {
     "modelUsage": {"claude-x": {"costUSD": 0.5}},
     "session_id": "s",
 }
-LINES = [INIT, {"type": "user"}, TOOL, RETRY, RESULT]
+LINES = [INIT, {"type": "user"}, TOOL, DONE, RETRY, RESULT]
 
 
 def stream(*lines: object) -> bytes:
@@ -56,9 +73,10 @@ def read(data: bytes) -> tuple[list[transcript.Event], Transcript]:
 def test_a_run_is_read() -> None:
     """One of each kind."""
     events, reader = read(stream(*LINES))
-    started, _, tool, retrying, finished = events
-    assert started == Started(model="claude-x")
-    assert tool == ToolCall(name="Read", subject="/w/src/app.py")
+    started, _, tool, done, retrying, finished = events
+    assert started == Started(model="claude-x", version="2.1")
+    assert tool == ToolCall(id="t", name="Read", subject="/w/src/app.py")
+    assert done == ToolDone(id="t")
     assert retrying == Retrying(status=529, error="overloaded")
     assert isinstance(finished, Finished)
     assert finished.text == "# Title\n"
@@ -126,7 +144,7 @@ def test_a_line_that_is_too_long_is_dropped_alone() -> None:
     events = reader.feed(b'{"type":"' + b"x" * 900)
     events += reader.feed(b"x" * 900)
     events += reader.feed(b"x" * 900 + b'"}\n' + stream(INIT))
-    assert events == [Started(model="claude-x")]
+    assert events == [Started(model="claude-x", version="2.1")]
     assert reader.broken == 1
 
 
