@@ -146,6 +146,8 @@ async function grant(ctx: MutationCtx, job: Job, claim: Claim, now: number): Pro
     currentStep: undefined,
     totalSteps: undefined,
     error: undefined,
+    // A front end put the job back after its end: what it died of is past.
+    errorClass: job.completedAt === undefined ? job.errorClass : undefined,
     completedAt: undefined,
     updatedAt: now,
   };

@@ -7,7 +7,16 @@
 import { DAY, DEFAULT_MAX_ATTEMPTS, HOUR, MINUTE, SECOND } from "./bounds";
 import type { Doc } from "./server";
 
-const FINAL = new Set(["repository_missing", "ref_missing", "repository_empty", "invalid_job"]);
+const FINAL = new Set([
+  "repository_missing",
+  "ref_missing",
+  "repository_empty",
+  "invalid_job",
+  "too_large",
+  "token_unusable",
+]);
+/** Once may be bad luck; the second time in a row nothing would come of a third. */
+const TRIED_ONCE_MORE = new Set(["no_result"]);
 const SNOOZED = new Set(["rate_limited", "overloaded", "credential_refused"]);
 
 const PATIENCE = 7 * DAY;
@@ -27,6 +36,8 @@ export type Standing = {
   /** How often the job was given back before. */
   returns: number;
   firstClaimedAt: number;
+  /** The class of the failure before this one. */
+  lastClass?: string;
 };
 
 export type Verdict = { attempts: number; returns: number } & (
@@ -42,6 +53,7 @@ export function standingOf(job: Doc<"jobs">, now: number): Standing {
     spent: (job.beat ?? 0) > 0,
     returns: job.returns ?? 0,
     firstClaimedAt: job.firstClaimedAt ?? now,
+    lastClass: job.errorClass,
   };
 }
 
@@ -71,7 +83,8 @@ export function afterFailure(
   now: number,
   jitter: number,
 ): Verdict {
-  if (FINAL.has(failure.class)) return dead(standing);
+  const isRepeated = TRIED_ONCE_MORE.has(failure.class) && failure.class === standing.lastClass;
+  if (FINAL.has(failure.class) || isRepeated) return dead(standing);
   const delayed = now + retryDelay(standing.attempts, jitter);
   if (SNOOZED.has(failure.class)) {
     const wanted = failure.retryAt ?? delayed;

@@ -1,6 +1,7 @@
 /** `fail` and `release`: what the row says afterwards, and what a repeated call gets. */
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Id } from "../../convex/server";
 import { DAY, type Deployment, deploy, MINUTE, NOW, SECOND, type Token } from "./deployment";
 
 let convex: Deployment;
@@ -64,6 +65,27 @@ describe("a failed job", () => {
       errorClass: "no_result",
       completedAt: NOW,
     });
+  });
+
+  test("is dead when it has no result for the second time in a row", async () => {
+    const failure = { class: "no_result", message: "no text" };
+    const fails = async (token: Token, fields = {}) =>
+      (await convex.work("fail", { ...token, ...failure, ...fields })).status;
+    const token = await running();
+    const { jobId } = token;
+    expect(await fails(token)).toBe("pending");
+    await convex.pass(MINUTE);
+    expect(await fails(await again(), { class: "timeout" })).toBe("pending");
+    await convex.pass(MINUTE);
+    expect(await fails(await again())).toBe("pending");
+    await convex.pass(MINUTE);
+    await convex.work("release", await again());
+    expect(await fails(await again())).toBe("dead");
+    expect(await convex.job(jobId)).toMatchObject({ attempts: 4, errorClass: "no_result" });
+    await convex.inside(async (ctx) => {
+      await ctx.db.patch(jobId as Id<"jobs">, { status: "pending", attempts: 0 });
+    });
+    expect(await fails(await again())).toBe("pending");
   });
 
   test("is dead at once where another attempt cannot help", async () => {

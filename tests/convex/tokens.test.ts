@@ -128,7 +128,7 @@ describe("a host", () => {
     expect(await tokenFor({ cloneUrl })).toBe(expected);
   });
 
-  test.each([
+  test.each<[string, string | null, string?]>([
     ["https://github.com:8443/ada/engine", null],
     ["https://ada@github.com/ada/engine", OWN],
     ["http://github.com/ada/engine", null],

@@ -17,13 +17,30 @@ const waits = (verdict: ReturnType<typeof afterReturn>) =>
   verdict.status === "pending" ? verdict.runAt - NOW : verdict.status;
 
 describe("a failure", () => {
-  test.each(["repository_missing", "ref_missing", "repository_empty", "invalid_job"])(
-    "of class %s is final",
-    (name) => {
-      const verdict = afterFailure(standing(), { class: name, retryAt: NOW }, NOW, 0);
-      expect(verdict).toEqual({ status: "dead", attempts: 1, returns: 0, gaveUpWaiting: false });
-    },
-  );
+  test.each([
+    "repository_missing",
+    "ref_missing",
+    "repository_empty",
+    "invalid_job",
+    "too_large",
+    "token_unusable",
+  ])("of class %s is final", (name) => {
+    const verdict = afterFailure(standing(), { class: name, retryAt: NOW }, NOW, 0);
+    expect(verdict).toEqual({ status: "dead", attempts: 1, returns: 0, gaveUpWaiting: false });
+  });
+
+  test("without a result is tried once more, not twice in a row", () => {
+    const after = (lastClass?: string) =>
+      waits(afterFailure(standing({ attempts: 2, lastClass }), { class: "no_result" }, NOW, 0));
+    expect(after()).toBe(10 * SECOND);
+    expect(after("timeout")).toBe(10 * SECOND);
+    expect(after("no_result")).toBe("dead");
+  });
+
+  test("of another class may come twice in a row", () => {
+    const twice = standing({ attempts: 2, lastClass: "timeout" });
+    expect(waits(afterFailure(twice, { class: "timeout" }, NOW, 0))).toBe(10 * SECOND);
+  });
 
   test.each(["rate_limited", "overloaded", "credential_refused"])(
     "of class %s spends nothing and waits as long as it says",
