@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d)", re.IGNORECASE)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-_TWO = 2  # of a unit: below, the next smaller one says more
+_TWO = 1.99  # of a unit: below, the next smaller one says more
 _HARMLESS = {"\u200c", "\u200d"}  # joiners: scripts and emoji need them, and they move nothing
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # categories that a terminal may act upon
 

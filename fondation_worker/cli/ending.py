@@ -1,11 +1,13 @@
 """How an operator's command ends: an exit status for each way, a line of words, no traceback."""
 
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -36,36 +38,53 @@ Exit status:
 @contextmanager
 def ending() -> Iterator[None]:
     """End the program with the status and the words for whatever ends the body."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # closed by who started us, or not a text stream
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _ready_output()
     try:
         yield
         sys.stdout.flush()
-    except BadSettings as error:
-        complain(*error.faults)
-        sys.exit(EXIT_BAD_SETTINGS)
-    except OperatorError as error:
-        complain(str(error))
-        sys.exit(EXIT_NOT_DONE)
-    except Refused as error:
-        complain(*_refusal(error))
-        sys.exit(EXIT_KEY_REFUSED if error.code == "unauthorized" else EXIT_NOT_DONE)
-    except Unreachable as error:
-        complain(*no_answer(error))
-        sys.exit(EXIT_NO_ANSWER)
+    except click.ClickException:
+        raise  # click's own: a wrong command line, status 2
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
+    except Exception as error:  # noqa: BLE001 an operator reads no traceback
+        sys.exit(_told(error))
+
+
+def _ready_output() -> None:
+    """Let no character and no closed descriptor be a reason to fail."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _told(error: Exception) -> int:
+    """Say what *error* is and what to do; return the exit status for it."""
+    if isinstance(error, BrokenPipeError):
         _let_go_of_output()
-        sys.exit(EXIT_PIPE_CLOSED)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}")
-        sys.exit(EXIT_NOT_DONE)
-    except Exception as error:  # noqa: BLE001 the place is told; an operator reads no traceback
-        complain(f"a fault of this program: {_place(error)}; please report it")
-        sys.exit(EXIT_FAULT)
+        return EXIT_PIPE_CLOSED
+    status, *lines = _meaning(error)
+    complain(*lines)
+    return status
+
+
+def _meaning(error: Exception) -> tuple[int, *tuple[str, ...]]:
+    """Return the exit status that *error* is told by, and the lines to say."""
+    match error:
+        case BadSettings():
+            return EXIT_BAD_SETTINGS, *error.faults
+        case OperatorError():
+            return EXIT_NOT_DONE, str(error)
+        case Refused():
+            return _refusal(error)
+        case Unreachable():
+            return EXIT_NO_ANSWER, *_no_answer(error)
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return EXIT_NOT_DONE, f"{where}{error.strerror or error}"
+        case _:
+            return EXIT_FAULT, f"a fault of this program: {_place(error)}; please report it"
 
 
 def complain(*lines: str) -> None:
@@ -75,18 +94,19 @@ def complain(*lines: str) -> None:
         click.echo(f"fondation-worker: {plain(redact(line))}", err=True)
 
 
-def _refusal(error: Refused) -> tuple[str, ...]:
+def _refusal(error: Refused) -> tuple[int, *tuple[str, ...]]:
     if error.code != "unauthorized":
-        return (error.message,)
+        return EXIT_NOT_DONE, error.message
     return (
+        EXIT_KEY_REFUSED,
         "Convex refuses the operator's key",
         "the SHA-256 of OPERATOR_KEY must be in the deployment's FONDATION_OPERATOR_KEY_SHA256",
     )
 
 
-def no_answer(error: Unreachable) -> tuple[str, ...]:
+def _no_answer(error: Unreachable) -> tuple[str, ...]:
     """Return what to say and what to do when the outcome of a call is unknown."""
-    words = str(error)
+    words = str(error).partition("; should it stay so")[0]  # what follows is for a worker's log
     if "Could not find public function" in words:
         hint = (
             "deploy the functions of this version first; or they are in another folder:"
@@ -100,7 +120,10 @@ def no_answer(error: Unreachable) -> tuple[str, ...]:
     elif "not a Convex answer" in words:
         hint = "does CONVEX_URL name the deployment itself (https://NAME.convex.cloud)?"
     else:
-        hint = "whether it was carried out is unknown; is CONVEX_URL right, and the network up?"
+        hint = (
+            "is CONVEX_URL right, and the network up? What was to be changed may have been"
+            " changed all the same"
+        )
     return (words, hint)
 
 

@@ -33,9 +33,15 @@ class Column:
     gives: bool = False
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `ending`; rich would end the program with a status of its own."""
+        raise BrokenPipeError
+
+
 def screen(*, stderr: bool = False) -> Console:
     """Give standard output, or standard error; NO_COLOR and a pipe are heeded."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Screen(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def show_json(document: Any) -> None:
