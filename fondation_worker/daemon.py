@@ -188,7 +188,7 @@ class _Process:
 
     async def probe(self) -> None:
         """Ask the model's service for next to nothing, with the credential. Raises JobError."""
-        scratch = self._config.temp_dir / self._instance / "probe"
+        scratch = self._config.temp_dir / f"{self._instance}-probe"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             await claude.probe(self._tools.room, self._tools.claude, scratch)
