@@ -136,7 +136,7 @@ def reload(config: ControlConfig, *, as_json: bool) -> None:
     elif status == _OK:
         said = [
             f"{words}: {', '.join(str(name) for name in answer[key])}"
-            for key, words in (("changed", "changed"), ("restart", "needs a restart"))
+            for key, words in (("applied", "changed"), ("needsRestart", "needs a restart"))
             if answer.get(key)
         ]
         click.echo(plain("; ".join(said) or "nothing has changed"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from fondation_worker.config import load, secrets_of
+from fondation_worker.config import load, load_control, load_operator, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.settings import SETTINGS, duration
 
@@ -225,3 +225,50 @@ def test_each_default_is_valid(setting: object) -> None:
     default, parse = getattr(setting, "default", None), getattr(setting, "parse", None)
     if default is not None and parse is not None:
         parse(default)
+
+
+SHARED = f"""[worker]
+convex_url = {ENOUGH["CONVEX_URL"]}
+worker_key = a-key-of-this-worker
+operator_key = a-key-of-an-operator
+anthropic_api_key = placeholder-credential
+state_dir = /srv/state
+"""
+
+
+def test_one_file_serves_the_worker_and_its_operator(tmp_path: Path) -> None:
+    """Neither takes the other's settings for faults; the worker keeps nothing of the operator's."""
+    file = tmp_path / "worker.conf"
+    file.write_text(SHARED)
+    worker = load({}, file=file)
+    assert "a-key-of-an-operator" not in str([getattr(worker, name) for name in worker.__slots__])
+    operator = load_operator({}, file=file)
+    assert (operator.convex_url, operator.operator_key) == (
+        ENOUGH["CONVEX_URL"],
+        "a-key-of-an-operator",
+    )
+    assert "a-key-of-an-operator" not in repr(operator)
+    assert load_control({}, file=file).control_socket == Path("/srv/state/control.sock")
+
+
+def test_an_operator_needs_three_settings_only() -> None:
+    """A worker's faults are not an operator's."""
+    with pytest.raises(BadSettings) as refused:
+        load_operator({"POLL_INTERVAL": "soon"})
+    assert [fault.split()[0] for fault in refused.value.faults] == ["CONVEX_URL", "OPERATOR_KEY"]
+    key = {"OPERATOR_KEY": "a-key-of-an-operator"}
+    assert load_operator({"CONVEX_URL": ENOUGH["CONVEX_URL"], **key}).convex_functions == ""
+
+
+def test_an_operator_key_comes_from_its_file_too(tmp_path: Path) -> None:
+    """And a later source rules, in whatever form."""
+    key, file = tmp_path / "key", tmp_path / "worker.conf"
+    key.write_text("key-from-a-file\n")
+    file.write_text(SHARED)
+    flags = {"OPERATOR_KEY_FILE": str(key)}
+    assert load_operator({}, flags=flags, file=file).operator_key == "key-from-a-file"
+
+
+def test_the_workers_faults_do_not_name_an_operator_key() -> None:
+    """It never needs one."""
+    assert "OPERATOR_KEY" not in "\n".join(faults_of({}))
