@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +13,15 @@ from typing import Any
 from fondation_worker import __version__, claude, logs
 from fondation_worker.admission import Limits, Reason, refusals
 from fondation_worker.board import Board
+from fondation_worker.claims import Claims, Deployment
 from fondation_worker.clock import boottime
 from fondation_worker.config import Config, secrets_of
 from fondation_worker.convex import Convex, connect
 from fondation_worker.gate import Gate, keep_testing
 from fondation_worker.host import kept_label, readings, settled_on_this_host
+from fondation_worker.leftovers import MARK
+from fondation_worker.life import Life, lived
+from fondation_worker.outbox import Outbox
 from fondation_worker.pause import Pause
 from fondation_worker.pipeline import Tools
 from fondation_worker.presence import Standing, present
@@ -53,8 +58,13 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
     logger.info("fondation-worker %s starts as %s", __version__, instance)
     if config.key_travels_in_the_open():
         logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
-    async with connect(config.convex_url, config.convex_functions) as convex:
-        process = _Process(config, convex, worker_id, instance, ends)
+    os.environ[MARK] = instance  # for git and the CLI: by it a later life finds what they left
+    async with (
+        lived(config.state_dir, config.temp_dir, instance) as life,
+        connect(config.convex_url, config.convex_functions) as convex,
+    ):
+        process = _Process(config, convex, worker_id, life, ends)
+        await process.outbox.adopt()
         reloader = Reloader(loaded, load, process.change)
         controls = Controls(
             look=process.look,
@@ -87,6 +97,7 @@ async def _beside(
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(process.listener.run()),
+            group.create_task(process.outbox.keep_offering()),
             group.create_task(keep_testing(process.gate, process.probe, process.pause_for)),
             group.create_task(heed_hangup()),
         ]
@@ -101,13 +112,14 @@ class _Process:
     """What this process is made of; it is what a reload changes."""
 
     def __init__(
-        self, config: Config, convex: Convex, worker_id: str, instance: str, ends: Ends
+        self, config: Config, convex: Convex, worker_id: str, life: Life, ends: Ends
     ) -> None:
         self._started = boottime()
         self._config = config
         self._convex = convex
         self._worker_id = worker_id
-        self._instance = instance
+        self._instance = instance = life.instance
+        self._life = life
         self._ends = ends
         self._secrets = set(secrets_of(config))  # all that this process has known
         self._queue = Queue(
@@ -123,11 +135,16 @@ class _Process:
             interval=lambda: config.heartbeat_interval,
             hears=lambda: self._bell.hears_cancellations,
         )
+        deployment = Deployment(url=config.convex_url, functions=config.convex_functions)
+        claims = Claims(life, deployment)
+        self.outbox = Outbox(life, claims, deployment, self._queue)
         self._tools = Tools(
             queue=self._queue,
             board=self._board,
             room=ProcessRoom(),
-            instance=instance,
+            life=life,
+            claims=claims,
+            outbox=self.outbox,
             **_of_settings(config),
         )
         self.pause = Pause(config.state_dir)
@@ -164,10 +181,19 @@ class _Process:
             push=self._bell.push_is_up,
             paused=self.pause.reason,
             skew=self._queue.skew,
-            outbox={"waiting": 0, "oldestSeconds": None, "refused": 0},
+            outbox=self._outbox_in_figures(),
             jobs=tuple(shown.to_document(now=now) for shown in self._board.jobs()),
             reasons=tuple(reason.words for reason in self._reasons()),
         )
+
+    def _outbox_in_figures(self) -> dict[str, object]:
+        waiting, oldest = self.outbox.waiting
+        return {
+            "waiting": waiting,
+            "oldestSeconds": None if oldest is None else round(oldest),
+            "refused": self.outbox.refused,
+            "ofOtherDeployments": self.outbox.elsewhere,
+        }
 
     def standing(self) -> Standing:
         """Return what operators are told through Convex."""
@@ -188,8 +214,8 @@ class _Process:
 
     async def probe(self) -> None:
         """Ask the model's service for next to nothing, with the credential. Raises JobError."""
-        scratch = self._config.temp_dir / f"{self._instance}-probe"
-        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch = self._life.work() / "probe"
+        scratch.mkdir(mode=0o700, exist_ok=True)
         try:
             await claude.probe(self._tools.room, self._tools.claude, scratch)
         finally:
@@ -234,7 +260,6 @@ def _of_settings(config: Config) -> dict[str, Any]:
             credential=config.credential,
         ),
         "limits": claude.Limits(stall=config.stall_time, tool=config.tool_time),
-        "temp_dir": config.temp_dir,
         "allow_local": config.allow_local_repositories,
         "lease_time": config.lease_time,
         "job_timeout": config.job_timeout,

@@ -1,15 +1,15 @@
-"""The hand-in: a finished result is offered until Convex has taken or refused it.
+"""The hand-in: one offer of a finished result to Convex, which may be made again at any time.
 
 `complete` comes first, always: it names what is missing, and only that is sent. So whatever an
-earlier try has staged, from before a lost reply or a restart, is not sent again.
+earlier offer has staged, from before a lost reply or a restart, is not sent again.
 """
 
 import asyncio
 import logging
-from functools import partial
+from collections.abc import Callable, Mapping
 from itertools import count
 
-from fondation_worker.convex import until_answered, wait_before
+from fondation_worker.convex import wait_before
 from fondation_worker.errors import NotStaged, Refused
 from fondation_worker.job import Token
 from fondation_worker.queue import Queue, proof
@@ -21,10 +21,18 @@ BATCH_LIMIT = INLINE_SUM // 2  # bytes of text in one `stageDocs`; a mutation ma
 
 MOST_ROUNDS = 8  # of staging and completing: about a minute; then the two sides disagree for good
 
+Note = Callable[[int, str | None], None]
+"""Keeps the storage id of a document; None: what it had is of no use any more."""
 
-async def hand_in(queue: Queue, token: Token, result: Result) -> None:
-    """Offer *result* until it is taken. Raises LeaseLost and Refused when it never will be."""
-    storage_ids: dict[int, str] = {}
+
+async def hand_in(
+    queue: Queue, token: Token, result: Result, *, stored: Mapping[int, str], note: Note
+) -> None:
+    """Offer *result* once, to the end. *note* changes *stored*, which is what it kept so far.
+
+    Raises Unreachable when the outcome is unknown: offer it again. Raises LeaseLost, and Refused,
+    when it will never be taken; but a refused key says nothing about the result.
+    """
     for rounds in count():
         if rounds > 1:  # the second `complete` should have been enough
             logger.warning("Convex still misses documents; staging them again")
@@ -32,16 +40,16 @@ async def hand_in(queue: Queue, token: Token, result: Result) -> None:
         if rounds > MOST_ROUNDS:
             raise Refused("not_staged", "Convex keeps missing documents that were staged")
         try:
-            await until_answered(partial(_complete, queue, token, result), patient=True)
+            await _complete(queue, token, result)
         except NotStaged as error:
             missing = [document for document in result.documents if document.index in error.missing]
         else:
             return
         try:
-            await _stage(queue, token, missing, storage_ids)
+            await _stage(queue, token, missing, stored, note)
         except NotStaged as error:  # a stored file is gone or damaged: it is uploaded again
             for index in error.missing:
-                storage_ids.pop(index, None)
+                note(index, None)
 
 
 async def _complete(queue: Queue, token: Token, result: Result) -> None:
@@ -58,18 +66,16 @@ async def _complete(queue: Queue, token: Token, result: Result) -> None:
 
 
 async def _stage(
-    queue: Queue, token: Token, missing: list[Document], storage_ids: dict[int, str]
+    queue: Queue, token: Token, missing: list[Document], stored: Mapping[int, str], note: Note
 ) -> None:
-    """Upload what is stored as files, noting their ids in *storage_ids*, then stage every row."""
+    """Upload what is stored as files, noting their ids, then stage every row."""
     for document in missing:
-        if document.stored and document.index not in storage_ids:
+        if document.stored and document.index not in stored:
             content, sha256 = document.text.encode(), document.file_sha256
-            storing = partial(queue.store, token, content, sha256)
-            storage_ids[document.index] = await until_answered(storing, patient=True)
+            note(document.index, await queue.store(token, content, sha256))
     for batch in batches(missing):
-        rows = [document.to_document(storage_ids.get(document.index)) for document in batch]
-        staging = partial(queue.call, "stageDocs", proof(token) | {"docs": rows})
-        await until_answered(staging, patient=True)
+        rows = [document.to_document(stored.get(document.index)) for document in batch]
+        await queue.call("stageDocs", proof(token) | {"docs": rows})
 
 
 def batches(documents: list[Document]) -> list[list[Document]]:

@@ -1,6 +1,7 @@
 """What only this host can tell: of the settings, of its disks and memory, of our environment."""
 
 import ctypes
+import logging
 import os
 import re
 import secrets
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fondation_worker import durable
 from fondation_worker.admission import Place, Readings
 from fondation_worker.config import Config
 from fondation_worker.errors import BadSettings
 from fondation_worker.settings import label
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel has no PSI
@@ -85,15 +89,23 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
 
 
 def kept_label(state_dir: Path) -> str:
-    """Return the label in the state directory; made the first time. Raises BadSettings."""
+    """Return the label in the state directory; made the first time. Raises BadSettings.
+
+    Where the disk refuses it, it is good for this process only.
+    """
     kept = state_dir / "worker-id"
     try:
-        if not kept.exists():
-            kept.write_text(f"worker-{secrets.token_hex(8)}\n", encoding="utf-8")
-        return label(kept.read_text(encoding="utf-8").strip())
+        if kept.exists() and (known := kept.read_text(encoding="utf-8").strip()):
+            return label(known)
     except (OSError, ValueError) as error:
         fault = f"STATE_DIR: {str(kept)!r} holds no label, or cannot be used: {error}; remove it"
         raise BadSettings([fault]) from error
+    made = f"worker-{secrets.token_hex(8)}"
+    try:
+        durable.put(kept, f"{made}\n".encode())
+    except OSError as error:  # a full disk: the gate keeps such a host from claiming
+        logger.warning("%s: %s; this label is for this start only: %s", kept, error.strerror, made)
+    return made
 
 
 def readings(config: Config) -> Readings:

@@ -107,6 +107,7 @@ def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
 # The way out and what to trust on it; nothing else of this process's environment.
 _PASSED_ON = (
     "PATH",
+    "FONDATION_INSTANCE",  # by it a later life of the worker finds what a run left
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",

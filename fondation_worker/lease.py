@@ -34,6 +34,7 @@ class Lease:
         self._beat = 0
         self._report = Report()
         self.changed = asyncio.Event()
+        self._is_urgent = asyncio.Event()
         self.cancels = True
         self._loss: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -48,6 +49,11 @@ class Lease:
         if report != self._report:
             self._report = report
             self.changed.set()
+
+    def hurry(self) -> None:
+        """Tell Convex what was reported at once, not with the next heartbeat."""
+        self._is_urgent.set()
+        self.changed.set()
 
     def lose(self, reason: str) -> None:
         """End the body at once with LeaseLost(*reason*), unless the work is done."""
@@ -67,6 +73,7 @@ class Lease:
         """Renew once; the deadline moves to *margin* seconds before the lease's end."""
         self._beat += 1
         self.changed.clear()
+        self._is_urgent.clear()
         self.deadline = await self._renew(self._beat, self._report) - margin
 
     async def keep(self, interval: Callable[[], float], margin: float) -> None:
@@ -85,7 +92,10 @@ class Lease:
     async def _until_due(self, interval: Callable[[], float], retry: float) -> None:
         """Wait for the next renewal's time, which *interval* may move, or for news to tell."""
         begun = boottime()
-        await asyncio.sleep(min(REPORT_INTERVAL, interval(), retry))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(REPORT_INTERVAL, interval(), retry)):
+                await self._is_urgent.wait()
+                return
         while (left := begun + min(interval(), retry) - boottime()) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, REPORT_INTERVAL)):

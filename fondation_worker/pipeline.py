@@ -4,17 +4,18 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from fondation_worker import claude
 from fondation_worker.board import Board
+from fondation_worker.claims import Claims
 from fondation_worker.clock import boottime
 from fondation_worker.clone import clone
 from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
-from fondation_worker.handin import hand_in
 from fondation_worker.job import Job, Token
 from fondation_worker.lease import Lease, held
+from fondation_worker.life import Life
 from fondation_worker.livelog import LiveLog, live_log
+from fondation_worker.outbox import Outbox
 from fondation_worker.queue import Claimed, Queue, Report
 from fondation_worker.result import Result, documents_from
 from fondation_worker.runner import Room
@@ -35,8 +36,9 @@ class Tools:
     room: Room
     limits: claude.Limits
     claude: claude.Setup
-    instance: str
-    temp_dir: Path
+    life: Life
+    claims: Claims
+    outbox: Outbox
     allow_local: bool
     lease_time: float
     job_timeout: float
@@ -48,10 +50,11 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
 
     Returns None for a completed job, else why it is not; *waits* is how many failures in a row had
     to wait before this one. A lost lease writes nothing. On cancel the run is killed and the job
-    given back, within seconds, before the cancellation goes on; a finished result that Convex has
-    not taken by then is lost, and the log says so.
+    given back, within seconds, before the cancellation goes on; but a finished result stays in the
+    outbox, for the next start to hand in.
     """
     lease: Lease | None = None
+    tools.claims.remember(claimed.token)
     try:
         async with held(
             claimed.deadline,
@@ -63,15 +66,16 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
                 async with live_log(tools.queue, claimed.token) as log:
                     outcome = await _outcome(claimed, lease, tools, log, waits=waits)
                     await _last_words(log, outcome)
-                    return await _settle(claimed, lease, outcome, tools.queue)
+                    return await _settle(claimed, lease, outcome, tools)
     except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
         logger.warning("%s; the run was killed and nothing is written", lost)
+        tools.claims.forget(claimed.token)
         return None
     except asyncio.CancelledError:
         if lease is None or lease.cancels:
-            await _give_back(claimed, lease, tools.queue)
+            await _give_back(claimed, lease, tools)
         else:
-            logger.error("stopped before Convex took the result; it will have to be made again")  # noqa: TRY400
+            _say_what_becomes_of_the_result(claimed.token, tools.outbox)
         raise
     except Exception:  # one job's fault must not end the others
         logger.exception("a fault of this program; the job's lease will run out")
@@ -91,10 +95,13 @@ async def _outcome(
     it away while the workspace is being removed.
     """
     try:
-        async with workspace(tools.temp_dir, tools.instance, claimed.token) as places:
+        async with workspace(tools.life.work(), claimed.token) as places:
             result = await _in_time(claimed.job, lease, tools, places, log)
             lease.work_is_done()
             log.hurry()
+            await tools.outbox.put(claimed.token, result)
+            lease.report(status="gathering", progress="saving the result", step=3)
+            lease.hurry()  # what ends in `gathering` is not given away for some minutes
     except JobError as error:
         return verdict(error, in_a_row=waits + 1, now=tools.queue.now())
     except Exception as bug:
@@ -158,29 +165,36 @@ async def _last_words(log: LiveLog, outcome: Result | Verdict) -> None:
 
 
 async def _settle(
-    claimed: Claimed, lease: Lease, outcome: Result | Verdict, queue: Queue
+    claimed: Claimed, lease: Lease, outcome: Result | Verdict, tools: Tools
 ) -> Verdict | None:
     """Tell Convex what the attempt came to; a result until it is taken or refused."""
     try:
         if isinstance(outcome, Result):
-            lease.report(status="gathering", progress="saving the result", step=3)
-            await hand_in(queue, claimed.token, outcome)
-            logger.info("completed: %s", outcome.message)
+            await tools.outbox.deliver(claimed.token)
             return None
-        status = await queue.fail(claimed.token, outcome, deadline=lambda: lease.deadline)
+        status = await tools.queue.fail(claimed.token, outcome, deadline=lambda: lease.deadline)
         logger.warning("failed (%s), now %s: %s", outcome.failure, status, outcome.message)
     except (LeaseLost, Refused) as error:
         what = "result" if isinstance(outcome, Result) else "failure"
         logger.error("Convex does not take the %s: %s", what, error)  # noqa: TRY400 no fault of ours: the text says all
+    tools.claims.forget(claimed.token)
     return outcome if isinstance(outcome, Verdict) else None
 
 
-async def _give_back(claimed: Claimed, lease: Lease | None, queue: Queue) -> None:
+def _say_what_becomes_of_the_result(token: Token, outbox: Outbox) -> None:
+    if outbox.is_on_disk(token):
+        logger.warning("stopped before Convex took the result; the next start hands it in")
+    else:
+        logger.error("stopped before Convex took the result; it is not on disk, and lost")
+
+
+async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> None:
     """Release the job while shutting down; if that fails its lease runs out by itself."""
     deadline = lease.deadline if lease else claimed.deadline
     try:
         async with asyncio.timeout(RELEASE_LIMIT):
-            await queue.release(claimed.token, reason="shutdown", deadline=lambda: deadline)
+            await tools.queue.release(claimed.token, reason="shutdown", deadline=lambda: deadline)
+        tools.claims.forget(claimed.token)
         logger.info("released: another worker can take it")
     except (TimeoutError, LeaseLost, Refused) as error:
         logger.warning("could not be released (%s); its lease will run out", str(error) or "late")

@@ -6,7 +6,7 @@ Every call may be repeated with the same arguments, and is, whenever its outcome
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,14 +99,30 @@ class Queue:
         """
         return self._skew
 
-    async def claim(self) -> Claimed | Idle:
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the last call had no answer, or none was made yet."""
+        return self._convex.trouble is not None
+
+    async def answers(self) -> bool:
+        """Ask Convex for next to nothing; return whether it answers at all."""
+        try:
+            await self._convex.query("queue:pulse", {"workerKey": self._key})
+        except Unreachable:
+            return False
+        except (Refused, LeaseLost):
+            return True
+        return True
+
+    async def claim(self, first: Callable[[], Awaitable[None]] | None = None) -> Claimed | Idle:
         """Claim the best job that is due. Asks until Convex answers; a lost answer loses no job.
 
-        A job that Convex described wrongly is failed on the spot. Raises Refused.
+        Before each try *first* is waited for. A job that Convex described wrongly is failed on the
+        spot. Raises Refused.
         """
         while True:
             token = secrets.token_urlsafe(24)
-            asked, answer = await self._claim_with(token)
+            asked, answer = await self._claim_with(token, first)
             if answer.lost:  # it was ours, but we learned of it too late
                 logger.warning("a claim's answer came too late: %s", answer.reason)
             elif answer.job is None:
@@ -118,7 +134,9 @@ class Queue:
                 if claimed := await self._parsed(answer.job, token, deadline):
                     return claimed
 
-    async def _claim_with(self, token: str) -> tuple[float, "_ClaimAnswer"]:
+    async def _claim_with(
+        self, token: str, first: Callable[[], Awaitable[None]] | None
+    ) -> tuple[float, "_ClaimAnswer"]:
         """Claim with *token* until there is an answer; return it, and when it was asked for.
 
         Each try is reckoned by itself: what Convex answers to it holds from its own beginning on.
@@ -126,6 +144,8 @@ class Queue:
         arguments = self._names | {"leaseToken": token, "leaseMs": self._lease_ms}
 
         async def once() -> tuple[float, _ClaimAnswer]:
+            if first:
+                await first()
             asked = boottime()
             answer = _read(await self.call("claim", arguments), _ClaimAnswer)
             if answer.job is not None:

@@ -137,7 +137,7 @@ class Worker:
                 if known == heard and boottime() - when < EMPTY_WAIT:
                     return idle
             try:
-                answer = await self._tools.queue.claim()
+                answer = await self._tools.queue.claim(first=self._tools.outbox.before_claim)
             except Refused as error:
                 self._gate.close(KEY, REFUSED_WAIT, f"Convex refuses to give work: {error}")
                 return Idle(next_in=0.0)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.job import Token
@@ -26,15 +27,14 @@ class Workspace:
 
 
 @asynccontextmanager
-async def workspace(parent: Path, instance: str, token: Token) -> AsyncIterator[Workspace]:
+async def workspace(parent: Path, token: Token) -> AsyncIterator[Workspace]:
     """Make a directory for the attempt below *parent*; remove it and all in it on every path.
 
-    Its name carries the instance, so that workers may share *parent*. Raises DiskTrouble.
+    Raises DiskTrouble.
     """
-    top = parent / f"{instance}-{token.job_id}-{token.attempt}"
+    top = parent / name_of(token)
     places = Workspace(tree=top / "tree", home=top / "home", scratch=top / "tmp")
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         top.mkdir(mode=0o700)
     except OSError as error:
         raise DiskTrouble(f"{top}: could not be made: {error.strerror}") from error
@@ -48,6 +48,11 @@ async def workspace(parent: Path, instance: str, token: Token) -> AsyncIterator[
         yield places
     finally:
         await to_the_end(remove(top))
+
+
+def name_of(token: Token) -> str:
+    """Return a file name for the attempt."""
+    return f"{quote(token.job_id, safe='')[:150]}-{token.attempt}"
 
 
 async def remove(top: Path) -> None:

@@ -9,14 +9,16 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
-    *("__init__", "errors", "clock", "tidy"),  # no imports of ours
+    *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
     *("disguise", "redact", "settings", "sources", "config", "words", "filenames"),  # pure
     *("admission", "job", "result", "transcript", "account", "stall", "telling", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
     *("runner", "runner.launcher", "runner.process", "clone", "memory", "workspace"),
+    *("leftovers", "life", "claims", "entry"),  # what outlives a run
     *("invocation", "claude"),
-    *("pause", "gate", "queue", "board", "lease", "handin", "livelog"),  # steps
+    *("pause", "gate", "queue", "board", "lease", "livelog"),
+    *("handin", "refused", "outbox"),  # steps
     *("presence", "pipeline", "slots", "daemon"),  # flow
     *("control_client", "operator", "saving"),  # the operator's side
     *("cli.flags", "cli.main", "cli", "__main__"),
@@ -34,7 +36,7 @@ OWNERS = {
         *("cli.jobs", "cli.workers", "cli.control"),
     },
     "rich": {"cli.terminal", "cli.following"},
-    "msgspec": {"job", "operator", "queue", "transcript", "wakeup"},
+    "msgspec": {"claims", "entry", "job", "operator", "queue", "transcript", "wakeup"},
 }
 
 SOURCES = {
