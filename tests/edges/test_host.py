@@ -1,16 +1,21 @@
-"""What the program makes of its host, each time in a process of its own."""
+"""What the program makes of its host: the settings each time in a process of its own."""
 
 import json
 import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devtools.stack import CLAUDE, PLACEHOLDER
+from fondation_worker import host as module
+from fondation_worker.admission import Limits, refusals
+from fondation_worker.config import Config, load
+from fondation_worker.host import readings
 
 PROGRAM = """
 import json, os, sys
@@ -106,3 +111,88 @@ def test_directories_are_made_for_this_user_alone(tmp_path: Path) -> None:
     settled(tmp_path)
     for name in ("state", "work"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+
+
+def test_what_is_free_is_read_of_both_directories(tmp_path: Path) -> None:
+    """The disks may be two; figures are those of the kernel."""
+    here = config(tmp_path)
+    found = readings(here)
+    assert [place.setting for place in found.places] == ["TEMP_DIR", "STATE_DIR"]
+    for place in found.places:
+        told = os.statvfs(place.path)
+        assert place.trouble is None
+        assert place.free == pytest.approx(told.f_bavail * told.f_frsize, rel=0.05)
+
+
+def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """It was removed, or its disk is read-only."""
+    gone = replace(config(tmp_path), temp_dir=tmp_path / "gone", state_dir=Path("/proc"))
+    temp, state = readings(gone).places
+    assert temp.trouble == "No such file or directory"
+    assert state.inodes is None or state.inodes >= 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ("ro", "unwritable TEMP_DIR"),
+        ("nr_inodes=1", "inodes TEMP_DIR"),
+        ("size=64k", "disk TEMP_DIR"),
+    ],
+)
+def test_a_small_disk_keeps_a_worker_from_claiming(tmp_path: Path, options: str, key: str) -> None:
+    """A real file system each: read-only, without a free inode, without room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("this container may not mount")
+    try:
+        found = readings(replace(config(tmp_path), temp_dir=disk))
+        limits = Limits(disk_floor=1024**2, memory_pressure=100.0)
+        assert key in [reason.key for reason in refusals(found, limits)]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "pressure"),
+    [("1.50", "7.25", 7.25), ("7.25", "1.50", 7.25), (None, "1.50", 1.5), (None, None, None)],
+)
+def test_memory_pressure_is_the_worse_of_the_host_s_and_our_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str | None,
+    own: str | None,
+    pressure: float | None,
+) -> None:
+    """A container's limit may be tighter than the host's; a kernel may tell of neither."""
+    (tmp_path / "group").mkdir()
+    (tmp_path / "cgroup").write_text("1:name=systemd:/\n0::/group\n", encoding="ascii")
+    for file, some in (("host", host), ("group/memory.pressure", own)):
+        if some is not None:
+            (tmp_path / file).write_text(
+                f"some avg10={some} avg60=90.00 avg300=90.00 total=9\n"
+                "full avg10=90.00 avg60=90.00 avg300=90.00 total=9\n",
+                encoding="ascii",
+            )
+    monkeypatch.setattr(module, "PRESSURE_OF_THE_HOST", tmp_path / "host")
+    monkeypatch.setattr(module, "OWN_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(module, "CGROUPS", tmp_path)
+    assert readings(config(tmp_path)).memory_pressure == pressure
+
+
+def config(home: Path) -> Config:
+    """Return settings with directories below *home*."""
+    for name in ("state", "work"):
+        (home / name).mkdir(exist_ok=True)
+    return load(
+        {
+            "CONVEX_URL": "https://example.convex.cloud",
+            "WORKER_KEY": "a-key-of-this-worker",
+            "ANTHROPIC_API_KEY": PLACEHOLDER,
+            "STATE_DIR": str(home / "state"),
+            "TEMP_DIR": str(home / "work"),
+        }
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,12 +14,13 @@ import pytest
 
 from devtools.backend import Backend, local_backend
 from devtools.stack import Keys, operator
-from fondation_worker.convex import connect
+from fondation_worker.convex import Convex, connect
 from fondation_worker.queue import Claimed, Queue
 from fondation_worker.redact import Redactor
 from fondation_worker.wakeup import CHILD, Bell, Listener, Subscription
 from tests.processes import parent_of, running, until
 
+TOP = Path(__file__).parents[2]
 KEYS = Keys.new()
 LIMIT = 20.0  # seconds
 
@@ -33,13 +35,39 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
 @asynccontextmanager
 async def listening(url: str, key: str = KEYS.worker) -> AsyncIterator[Bell]:
     """Give a bell that rings for the deployment at *url*."""
+    async with hearing(url, [], key) as (bell, _):
+        yield bell
+
+
+@asynccontextmanager
+async def hearing(
+    url: str, canceled: list[list[tuple[str, int]]], key: str = KEYS.worker
+) -> AsyncIterator[tuple[Bell, Listener]]:
+    """Give a bell for the deployment at *url*; each list of cancellations goes to *canceled*."""
     bell = Bell(poll_interval=3600)
     async with asyncio.TaskGroup() as group:
-        to_hear = Subscription(url=url, functions="", key=key, instance="w-1")
-        task = group.create_task(Listener(to_hear, bell, list).run())
-        yield bell
+        listener = Listener(to_hear(url, key), bell, lambda jobs: canceled.append(list(jobs)))
+        task = group.create_task(listener.run())
+        yield bell, listener
         task.cancel()
     assert children() == []
+
+
+def to_hear(url: str, key: str) -> Subscription:
+    """Return what worker `w-1` listens to."""
+    return Subscription(url=url, functions="", key=key, instance="w-1")
+
+
+def queue_of(convex: Convex, instance: str = "w-1") -> Queue:
+    """Return a worker's side of the queue."""
+    return Queue(
+        convex,
+        key=KEYS.worker,
+        worker_id="w",
+        instance=instance,
+        lease_time=60,
+        redact=Redactor([]),
+    )
 
 
 def children() -> list[int]:
@@ -66,15 +94,7 @@ async def test_a_job_behind_the_first_rings_once_that_is_claimed(backend: Backen
             await queue.enqueue(prompt="x", cloneUrl=f"https://example.com/{name}")
         await until(lambda: bell.count, limit=LIMIT)
         heard = bell.count
-        mine = Queue(
-            convex,
-            key=KEYS.worker,
-            worker_id="w",
-            instance="w-1",
-            lease_time=60,
-            redact=Redactor([]),
-        )
-        assert isinstance(await mine.claim(), Claimed)
+        assert isinstance(await queue_of(convex).claim(), Claimed)
         async with asyncio.timeout(LIMIT):
             assert await bell.wait(heard=heard, next_in=None) == "push"
 
@@ -150,3 +170,59 @@ async def test_an_absent_deployment_leaves_only_the_poll() -> None:
         await until(children, limit=LIMIT)
         await asyncio.sleep(0.5)
         assert not bell.push_is_up
+
+
+async def test_cancellations_of_this_instance_are_heard(backend: Backend) -> None:
+    """With the attempt that they end; those of another worker are not ours to hear."""
+    heard: list[list[tuple[str, int]]] = []
+    async with (
+        hearing(backend.url, heard),
+        operator(backend.url, KEYS) as queue,
+        connect(backend.url, "") as convex,
+    ):
+        await until(lambda: heard == [[]], limit=LIMIT)
+        mine = ""
+        for instance in ("w-2", "w-1"):
+            mine = await queue.enqueue(prompt="x", cloneUrl=f"https://example.com/{instance}")
+            assert isinstance(await queue_of(convex, instance).claim(), Claimed)
+            await queue.cancel(mine)
+        await until(lambda: heard[-1], limit=LIMIT)
+        assert heard[-1] == [(mine, 1)]
+
+
+async def test_functions_that_know_no_cancellations_leave_the_rest_of_push(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are older than this worker: said once, and work is announced all the same."""
+    older = tmp_path / "functions"
+    shutil.copytree(TOP / "convex", older)
+    module = older / "queue.ts"
+    text = module.read_text(encoding="utf-8")
+    assert "export const cancellations" in text
+    module.write_text(
+        text.replace("export const cancellations", "const cancellations"), encoding="utf-8"
+    )
+    async with (
+        local_backend(
+            tmp_path / "data", functions=older, faults=True, environ=KEYS.deployment
+        ) as backend,
+        listening(backend.url) as bell,
+        operator(backend.url, KEYS) as queue,
+    ):
+        await until(lambda: "does not tell of cancellations" in caplog.text, limit=LIMIT)
+        await queue.enqueue(prompt="x", cloneUrl="https://example.com/one")
+        async with asyncio.timeout(LIMIT):
+            assert await bell.wait(heard=0, next_in=None) == "push"
+        assert not bell.hears_cancellations
+        assert "push is down" not in caplog.text
+
+
+async def test_a_new_key_is_listened_with_at_once(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not after the minute that a refused one waits."""
+    heard: list[list[tuple[str, int]]] = []
+    async with hearing(backend.url, heard, "not a key of this deployment") as (_, listener):
+        await until(lambda: "trying again in 60 s" in caplog.text, limit=LIMIT)
+        listener.renew(to_hear(backend.url, KEYS.worker))
+        await until(lambda: heard == [[]], limit=LIMIT)
