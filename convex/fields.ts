@@ -155,6 +155,8 @@ export const fondationFields = {
     settled: v.optional(settlement),
 
     // How it ended.
+    /** When it was seen to have ended, for retention. */
+    endedAt: v.optional(v.number()),
     errorClass: v.optional(v.string()),
     resolvedCommit: v.optional(v.string()),
     usage: v.optional(runUsage),
@@ -183,7 +185,8 @@ export const fondationFields = {
     seq: v.number(),
     level: logLevel,
     msg: v.string(),
-    /** The attempt that it is of. Only rows that carry it are ours to delete. */
     attempt: v.optional(v.number()),
+    /** When it was appended. Only rows that carry it are ours to delete. */
+    loggedAt: v.optional(v.number()),
   },
 };

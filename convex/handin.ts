@@ -126,7 +126,7 @@ async function checkedFile(
 ): Promise<Id<"_storage">> {
   const storageId = ctx.db.system.normalizeId("_storage", file);
   if (storageId === null) throw invalid("docs.storageId", "is not the id of a file");
-  if (!(await isAnnounced(ctx, job, fileSha256))) {
+  if ((await announcement(ctx, job, fileSha256)) === null) {
     throw invalid("docs.fileSha256", "was not announced by uploadUrl for this attempt");
   }
   const stored = await ctx.db.system.get(storageId);
@@ -142,19 +142,24 @@ export async function announce(
   sha256: string,
   now: number,
 ): Promise<void> {
-  if (await isAnnounced(ctx, job, sha256)) return;
+  const earlier = await announcement(ctx, job, sha256);
   const { _id: jobId, attempt } = job;
-  await ctx.db.insert("uploads", { jobId, attempt, sha256, announcedAt: now });
+  // The file may be uploaded anew: it is looked for up to some time after this.
+  if (earlier !== null) await ctx.db.patch(earlier._id, { announcedAt: now });
+  else await ctx.db.insert("uploads", { jobId, attempt, sha256, announcedAt: now });
 }
 
-async function isAnnounced(ctx: MutationCtx, job: ClaimedJob, sha256: string): Promise<boolean> {
-  const row = await ctx.db
+async function announcement(
+  ctx: MutationCtx,
+  job: ClaimedJob,
+  sha256: string,
+): Promise<Doc<"uploads"> | null> {
+  return await ctx.db
     .query("uploads")
     .withIndex("by_job", (q) =>
       q.eq("jobId", job._id).eq("attempt", job.attempt).eq("sha256", sha256),
     )
     .first();
-  return row !== null;
 }
 
 /**

@@ -38,6 +38,7 @@ export async function appendLines(
   ctx: MutationCtx,
   job: ClaimedJob,
   lines: LogLine[],
+  now: number,
 ): Promise<boolean> {
   const sum = await sumOf(ctx, job._id);
   let { bytes, full } = sum ?? { bytes: 0, full: false };
@@ -46,13 +47,16 @@ export async function appendLines(
     const seq = job.attempt * LINES_OF_AN_ATTEMPT + n;
     if (await isKept(ctx, job._id, seq)) continue;
     const text = clipped(msg, MOST_LINE_BYTES);
-    full = bytes + utf8Length(text) > MOST_JOB_BYTES;
-    bytes += full ? 0 : utf8Length(text);
-    const row = { jobId: job._id, attempt: job.attempt, seq, ts: at, level };
+    // Its end counts as well: there may be very many lines without a text.
+    const size = utf8Length(text) + 1;
+    full = bytes + size > MOST_JOB_BYTES;
+    bytes += full ? 0 : size;
+    const row = { jobId: job._id, attempt: job.attempt, seq, ts: at, level, loggedAt: now };
     await ctx.db.insert("jobLogs", { ...row, msg: full ? FULL : text });
   }
-  if (sum === null) await ctx.db.insert("logSums", { jobId: job._id, bytes, full });
-  else if (sum.bytes !== bytes || sum.full !== full) await ctx.db.patch(sum._id, { bytes, full });
+  const row = { jobId: job._id, bytes, full, loggedAt: now };
+  if (sum === null) await ctx.db.insert("logSums", row);
+  else if (sum.bytes !== bytes || sum.full !== full) await ctx.db.patch(sum._id, row);
   return full;
 }
 

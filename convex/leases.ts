@@ -66,6 +66,11 @@ export function lostReason(
   return taken ? "canceled" : "superseded";
 }
 
+/** Whether the token of this attempt of `job` can still hand in a result. */
+export function isOwner(job: Job | null, attempt: number): boolean {
+  return job?.leaseToken !== undefined && job.attempt === attempt && !isCanceled(job);
+}
+
 /** Whether the lease on `job` has not ended yet. */
 export function leaseRuns(job: Job, now: number): boolean {
   return job.expiresAt !== undefined && job.leaseUntil !== undefined && now < job.leaseUntil;

@@ -206,8 +206,9 @@ export const appendLogs = workerMutation({
   },
   handler: async (ctx, args) => {
     checkLines(args.lines);
-    const full = await appendLines(ctx, await handInBy(ctx, args), args.lines);
-    return { full, now: Date.now() };
+    const now = Date.now();
+    const full = await appendLines(ctx, await handInBy(ctx, args), args.lines, now);
+    return { full, now };
   },
 });
 

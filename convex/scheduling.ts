@@ -7,6 +7,8 @@ import type { Id, MutationCtx } from "./server";
 export type Expiry = { jobId: Id<"jobs">; attempt: number; heldSince?: number };
 export type Earlier = { jobId: Id<"jobs">; attempt: number; after: number };
 export type Outdated = { repositoryId: Id<"repositories">; after: number };
+export type Uploads = { jobId: Id<"jobs">; attempt: number; after: number };
+export type ChoreCall = { chore: string; after: number };
 
 const internal = {
   expire: makeFunctionReference<"mutation", Expiry>(`${folder}upkeep:expire`),
@@ -15,11 +17,14 @@ const internal = {
   ),
   dropEarlier: makeFunctionReference<"mutation", Earlier>(`${folder}upkeep:dropEarlier`),
   dropOutdated: makeFunctionReference<"mutation", Outdated>(`${folder}upkeep:dropOutdated`),
+  dropUploads: makeFunctionReference<"mutation", Uploads>(`${folder}upkeep:dropUploads`),
+  retain: makeFunctionReference<"mutation", ChoreCall>(`${folder}upkeep:retain`),
 };
 
 /** For the crons. */
 export const sweep = makeFunctionReference<"mutation">(`${folder}upkeep:sweep`);
 export const beat = makeFunctionReference<"mutation">(`${folder}upkeep:beat`);
+export const retention = makeFunctionReference<"mutation">(`${folder}upkeep:retention`);
 
 /** Look at the lease of an attempt at `at`. */
 export async function scheduleExpiry(ctx: MutationCtx, at: number, expiry: Expiry): Promise<void> {
@@ -39,4 +44,14 @@ export async function scheduleDropEarlier(ctx: MutationCtx, earlier: Earlier): P
 /** Delete the documents of a repository's other jobs, at once but not in this call. */
 export async function scheduleDropOutdated(ctx: MutationCtx, outdated: Outdated): Promise<void> {
   await ctx.scheduler.runAfter(0, internal.dropOutdated, outdated);
+}
+
+/** Delete the files that an attempt announced in vain, at once but not in this call. */
+export async function scheduleDropUploads(ctx: MutationCtx, uploads: Uploads): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.dropUploads, uploads);
+}
+
+/** Do a chore of retention, at once but not in this call. */
+export async function scheduleChore(ctx: MutationCtx, call: ChoreCall): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.retain, call);
 }

@@ -16,6 +16,8 @@ export const UNFINISHED: readonly Job["status"][] = [
   "gathering",
   "running",
 ];
+/** The statuses that nothing but an operator or a front end changes again, or a late result. */
+export const ENDED: readonly Job["status"][] = ["completed", "dead", "canceled", "failed"];
 const RETRIED: readonly Job["status"][] = ["pending", "dead", "canceled", "failed"];
 
 /** How many cancellations a worker is told of at once: those of an hour. */
@@ -23,7 +25,7 @@ const MOST_TOLD = 100;
 
 /** Whether `job` has ended. */
 export function hasEnded(job: Job): boolean {
-  return !UNFINISHED.includes(job.status);
+  return ENDED.includes(job.status);
 }
 
 /** End `job` and with it the token that holds it: a result that arrives later is refused. */

@@ -21,16 +21,20 @@ const jobs = defineTable(fondationFields.jobs)
   .index("by_leaseUntil", ["leaseUntil"])
   .index("by_expiresAt", ["expiresAt"])
   .index("by_dedupeKey", ["dedupeKey"])
-  .index("by_dedupeKey_status", ["dedupeKey", "status"]);
+  .index("by_dedupeKey_status", ["dedupeKey", "status"])
+  .index("by_end", ["status", "endedAt", "attempt"]);
 
 const docs = defineTable(fondationFields.docs)
   .index("by_job", ["jobId"])
   .index("by_repository", ["repositoryId"])
-  .index("by_source_key", ["sourceKey"]);
+  .index("by_source_key", ["sourceKey"])
+  .index("by_job_attempt", ["jobId", "attempt"])
+  .index("by_storageId", ["storageId"]);
 
 const jobLogs = defineTable(fondationFields.jobLogs)
   .index("by_job", ["jobId"])
-  .index("by_job_seq", ["jobId", "seq"]);
+  .index("by_job_seq", ["jobId", "seq"])
+  .index("by_loggedAt", ["loggedAt"]);
 
 /** One row for each claim, so that a token claims only once. */
 const attempts = defineTable({
@@ -45,7 +49,9 @@ const attempts = defineTable({
   note: v.optional(v.string()),
   /** Bytes of the contents that this attempt staged inline. */
   inlineBytes: v.optional(v.number()),
-}).index("by_token", ["token"]);
+})
+  .index("by_token", ["token"])
+  .index("by_job", ["jobId"]);
 
 /** The claims that were cancelled, for the workers that held them. */
 const cancellations = defineTable({
@@ -62,7 +68,11 @@ const logSums = defineTable({
   jobId: v.id("jobs"),
   bytes: v.number(),
   full: v.boolean(),
-}).index("by_job", ["jobId"]);
+  /** When a line was appended last. */
+  loggedAt: v.number(),
+})
+  .index("by_job", ["jobId"])
+  .index("by_loggedAt", ["loggedAt"]);
 
 /** What workers told of themselves, a row for each process. */
 const workers = defineTable({
@@ -93,7 +103,9 @@ const stagedDocs = defineTable({
   storageId: v.optional(v.id("_storage")),
   size: v.optional(v.number()),
   stagedAt: v.number(),
-}).index("by_job", ["jobId", "attempt", "index"]);
+})
+  .index("by_job", ["jobId", "attempt", "index"])
+  .index("by_storageId", ["storageId"]);
 
 /** The files that a worker announced before it uploaded them. */
 const uploads = defineTable({

@@ -1,12 +1,15 @@
 /** What the scheduler and the crons call. None of it is callable from outside. */
 
 import { v } from "convex/values";
-import { dropEarlierOf, dropOutdatedOf, dropStagedOf } from "./cleaning";
+import { dropEarlierOf, dropOutdatedOf, dropStagedOf, dropUploadsOf } from "./cleaning";
 import { beatPulse, heldLongEnough, heldUntil, overdueJobs, putBack } from "./expiry";
+import { chores } from "./retention";
 import {
+  scheduleChore,
   scheduleDropEarlier,
   scheduleDropOutdated,
   scheduleDropStaged,
+  scheduleDropUploads,
   scheduleExpiry,
 } from "./scheduling";
 import { internalMutation } from "./server";
@@ -70,5 +73,31 @@ export const dropOutdated = internalMutation({
   handler: async (ctx, args) => {
     const next = await dropOutdatedOf(ctx, args);
     if (next !== null) await scheduleDropOutdated(ctx, { ...args, after: next });
+  },
+});
+
+/** Delete the files that an attempt announced and that no document names. */
+export const dropUploads = internalMutation({
+  args: { jobId: v.id("jobs"), attempt: v.number(), after: v.number() },
+  handler: async (ctx, args) => {
+    const next = await dropUploadsOf(ctx, args);
+    if (next !== null) await scheduleDropUploads(ctx, { ...args, after: next });
+  },
+});
+
+/** Begin with every chore of retention. */
+export const retention = internalMutation({
+  args: {},
+  handler: async (ctx) => {
+    for (const chore of Object.keys(chores)) await scheduleChore(ctx, { chore, after: 0 });
+  },
+});
+
+/** Do a part of a chore of retention, and the next part in a call of its own. */
+export const retain = internalMutation({
+  args: { chore: v.string(), after: v.number() },
+  handler: async (ctx, { chore, after }) => {
+    const next = await chores[chore]?.(ctx, Date.now(), after);
+    if (next !== null && next !== undefined) await scheduleChore(ctx, { chore, after: next });
   },
 });

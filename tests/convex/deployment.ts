@@ -100,7 +100,7 @@ export async function deploy({
     settle: async () => await engine.finishAllScheduledFunctions(() => vi.advanceTimersByTime(1)),
     /** Move the clock as an outage does: nothing that is scheduled runs. */
     skip: (milliseconds: number) => vi.setSystemTime(Date.now() + milliseconds),
-    cron: async (name: "sweep" | "beat") => await call.mutation(`upkeep:${name}`),
+    cron: async (name: "sweep" | "beat" | "retention") => await call.mutation(`upkeep:${name}`),
   };
 
   /** Do something to the tables, as an application's own function would. */

@@ -72,11 +72,12 @@ describe("an application that had no tables and no crons", () => {
     expect(staged).toEqual([]);
   });
 
-  test("has the crons, each minute", async () => {
+  test("has the crons", async () => {
     const { default: added } = await application.load<{ default: Crons }>("crons.ts");
     expect(Object.values(added.crons)).toMatchObject([
       { name: "fondation/upkeep:sweep", schedule: { type: "interval", minutes: 1 } },
       { name: "fondation/upkeep:beat", schedule: { type: "interval", minutes: 1 } },
+      { name: "fondation/upkeep:retention", schedule: { type: "interval", hours: 1 } },
     ]);
   });
 
@@ -192,13 +193,14 @@ async function checkTypes(): Promise<void> {
   );
 }
 
-test("the crons of a deployment of its own are those of an application, each minute", () => {
+test("the crons of a deployment of its own are those of an application", () => {
   const own = cronJobs();
   addFondationCrons(own);
   expect(own.crons).toEqual(crons.crons);
   expect(Object.values(crons.crons)).toMatchObject([
     { name: "upkeep:sweep", schedule: { type: "interval", minutes: 1 } },
     { name: "upkeep:beat", schedule: { type: "interval", minutes: 1 } },
+    { name: "upkeep:retention", schedule: { type: "interval", hours: 1 } },
   ]);
 });
 

@@ -128,7 +128,7 @@ describe("a log has bounds:", () => {
 
   test("a job has 256 KiB, then one last line that says so", async () => {
     const token = await running();
-    const long = Array.from({ length: 64 }, (_, n) => line(n, "x".repeat(4 * KIB)));
+    const long = Array.from({ length: 64 }, (_, n) => line(n, "x".repeat(4 * KIB - 1)));
     expect(await append(token, long)).toMatchObject({ full: false });
     expect(await append(token, long)).toMatchObject({ full: false });
     const further = [line(64), line(65)];

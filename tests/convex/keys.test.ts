@@ -142,7 +142,10 @@ test("everything else that is registered is internal", async () => {
     "dropEarlier",
     "dropOutdated",
     "dropStaged",
+    "dropUploads",
     "expire",
+    "retain",
+    "retention",
     "sweep",
   ]);
 });

@@ -30,11 +30,11 @@ describe("a failure", () => {
   });
 
   test("without a result is tried once more, not twice in a row", () => {
-    const after = (lastClass?: string) =>
+    const waitAfter = (lastClass?: string) =>
       waits(afterFailure(standing({ attempts: 2, lastClass }), { class: "no_result" }, NOW, 0));
-    expect(after()).toBe(10 * SECOND);
-    expect(after("timeout")).toBe(10 * SECOND);
-    expect(after("no_result")).toBe("dead");
+    expect(waitAfter()).toBe(10 * SECOND);
+    expect(waitAfter("timeout")).toBe(10 * SECOND);
+    expect(waitAfter("no_result")).toBe("dead");
   });
 
   test("of another class may come twice in a row", () => {
