@@ -8,6 +8,7 @@ the socket client holds the interpreter lock during a call, and neither has a ti
 import asyncio
 import base64
 import hashlib
+import io
 import json
 import logging
 import random
@@ -121,7 +122,7 @@ class Convex:
         limit = aiohttp.ClientTimeout(total=120, connect=CONNECT_LIMIT)
         try:
             async with self._session.post(
-                url, data=content, headers=headers, timeout=limit, allow_redirects=False
+                url, data=io.BytesIO(content), headers=headers, timeout=limit, allow_redirects=False
             ) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

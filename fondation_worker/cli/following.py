@@ -80,7 +80,7 @@ def _shown() -> Iterator[Callable[[JobRow], None]]:
         console=console,
     )
     with progress:
-        bar = progress.add_task("", total=STEPS + 1)
+        bar = progress.add_task("", total=STEPS + 1, status="")
 
         def move(job: JobRow) -> None:
             in_flight = job.status in IN_FLIGHT
@@ -88,7 +88,6 @@ def _shown() -> Iterator[Callable[[JobRow], None]]:
             words = plain(state_of(job))[:LONGEST_WORDS]
             progress.update(bar, completed=done, description=words, status=plain(job.status))
 
-        progress.update(bar, status="")
         yield move
 
 
