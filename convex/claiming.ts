@@ -16,14 +16,10 @@ type Job = Doc<"jobs">;
 
 export type Claim = { workerId: string; instance: string; leaseToken: string; leaseMs: number };
 
-/** Priorities from 10 to -10. */
-const RANKS = 21;
-/**
- * How many jobs one claim looks at: it puts away those that nobody can run.
- *
- * Each look may read a job of every priority, with a prompt of 200 KiB, and a call 16 MiB.
- */
-const MOST_TRIES = 2;
+/** The rank that a front end's rows count as, which have none. */
+const UNRANKED = 0;
+/** Of the lowest priority. */
+const LAST_RANK = 10;
 
 /** The answer to a token that claimed before, or null for a new one. */
 export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: number) {
@@ -40,16 +36,21 @@ export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: n
   return "fault" in source ? lost("gone") : granted(job, source, now);
 }
 
-/** Give the best runnable job to the caller, or say when there will be one. */
+/**
+ * Give the best runnable job to the caller, or say when there will be one.
+ *
+ * One that nobody can run is put away, and the caller asks again: to look for another here would
+ * read twice as much.
+ */
 export async function claimNext(ctx: MutationCtx, claim: Claim, now: number) {
-  for (let tries = 0; tries < MOST_TRIES; tries += 1) {
-    const job = await bestRunnable(ctx, now);
-    if (job === null) return { job: null, nextRunAt: await nextRunAt(ctx), now };
-    const source = await sourceOf(ctx, job);
-    if (job.cancelRequested) await ctx.db.patch(job._id, { status: "canceled", updatedAt: now });
-    else if ("fault" in source) await bury(ctx, job, source.fault, now);
-    else return granted(await grant(ctx, job, claim, now), source, now);
+  const job = await bestRunnable(ctx, now);
+  if (job === null) return { job: null, nextRunAt: await nextRunAt(ctx), now };
+  const source = await sourceOf(ctx, job);
+  if (!job.cancelRequested && !("fault" in source)) {
+    return granted(await grant(ctx, job, claim, now), source, now);
   }
+  if (job.cancelRequested) await ctx.db.patch(job._id, { status: "canceled", updatedAt: now });
+  else if ("fault" in source) await bury(ctx, job, source.fault, now);
   return { job: null, nextRunAt: now, now };
 }
 
@@ -69,11 +70,14 @@ export function dueAt(job: Job): number {
 /**
  * The runnable job of the highest priority, of those the one that waits longest, or null.
  *
- * Reads at most one document for each priority and two more.
+ * Reads at most one document for each priority.
  */
 export async function bestRunnable(ctx: QueryCtx, now: number): Promise<Job | null> {
-  const heads = [await bestRanked(ctx, now), await bestTimed(ctx, now), await firstUntimed(ctx)];
-  const best = heads.filter((job) => job !== null).sort(byTurn)[0];
+  const unranked = [await bestTimed(ctx, now), await firstUntimed(ctx)];
+  const isWaiting = unranked.some((job) => job !== null);
+  // Where one of these is due, nobody of a lower priority can be the best.
+  const ranked = await bestRanked(ctx, now, isWaiting ? UNRANKED : LAST_RANK);
+  const best = [ranked, ...unranked].filter((job) => job !== null).sort(byTurn)[0];
   return best ?? null;
 }
 
@@ -98,14 +102,14 @@ async function firstUntimed(ctx: QueryCtx): Promise<Job | null> {
     .first();
 }
 
-/** The best of our own rows: skip from rank to rank until the head of one is due. */
-async function bestRanked(ctx: QueryCtx, now: number): Promise<Job | null> {
+/** The best of our own rows up to `last`: skip from rank to rank until the head of one is due. */
+async function bestRanked(ctx: QueryCtx, now: number, last: number): Promise<Job | null> {
   let rank: number | undefined;
-  for (let skipped = 0; skipped < RANKS; skipped += 1) {
+  while (rank === undefined || rank < last) {
     const head = await ctx.db
       .query("jobs")
       // A missing rank sorts below every number, so this starts at the highest priority.
-      .withIndex("by_queue", (q) => q.eq("status", "pending").gt("rank", rank))
+      .withIndex("by_queue", (q) => q.eq("status", "pending").gt("rank", rank).lte("rank", last))
       .first();
     if (head === null || dueAt(head) <= now) return head;
     rank = head.rank;
@@ -115,7 +119,7 @@ async function bestRanked(ctx: QueryCtx, now: number): Promise<Job | null> {
 
 function byTurn(one: Job, other: Job): number {
   return (
-    (one.rank ?? 0) - (other.rank ?? 0) ||
+    (one.rank ?? UNRANKED) - (other.rank ?? UNRANKED) ||
     dueAt(one) - dueAt(other) ||
     one._creationTime - other._creationTime
   );

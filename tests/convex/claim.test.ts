@@ -2,10 +2,13 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { bestRunnable } from "../../convex/claiming";
+import type { Id } from "../../convex/server";
 import { type Deployment, deploy, HOUR, MINUTE, NOW, newToken, SECOND } from "./deployment";
 
 // biome-ignore lint/suspicious/noTemplateCurlyInString: git allows a branch of this name
 const HOSTILE_BRANCH = "main;touch${IFS}x";
+
+const STATUSES = ["completed", "dead", "canceled", "failed", "running", "analyzing"] as const;
 
 let convex: Deployment;
 beforeEach(async () => {
@@ -195,8 +198,45 @@ describe("the order", () => {
       const first = await due.take(3);
       for (const job of first) await ctx.db.patch(job._id, { cancelRequested: true });
     });
-    expect((await convex.claim()).answer).toMatchObject({ job: null, nextRunAt: NOW });
+    for (let i = 0; i < 3; i += 1) {
+      expect((await convex.claim()).answer).toMatchObject({ job: null, nextRunAt: NOW });
+    }
     expect((await convex.claim()).answer).toMatchObject({ job: null, nextRunAt: NOW + HOUR });
+  });
+
+  test.each([
+    { mix: "nothing due", due: 0, unranked: 0, unfit: 0 },
+    { mix: "a few due", due: 0.002, unranked: 0.1, unfit: 0.3 },
+    { mix: "half of them due", due: 0.5, unranked: 0.5, unfit: 0.5 },
+  ])("reads at most 24 documents in a claim among 10,000 jobs: $mix", async (example) => {
+    const random = seeded(Math.round(example.due * 1000) + 7);
+    const chance = (part: number) => random() < part;
+    await convex.inside(async (ctx) => {
+      const names = { githubRepoId: "2", name: "e", fullName: "ada/e", defaultBranch: "main" };
+      const user = { githubId: "1", username: "ada", createdAt: NOW };
+      const userId = await ctx.db.insert("users", user);
+      const repositories = [
+        await ctx.db.insert("repositories", { userId, ...names }),
+        await ctx.db.insert("repositories", { userId, ...names, fullName: "no name" }),
+      ];
+      for (let i = 0; i < 10_000; i += 1) {
+        const isRanked = !chance(example.unranked);
+        const time = NOW + Math.floor(random() * HOUR) * (chance(example.due) ? -1 : 1) + 1;
+        await ctx.db.insert("jobs", {
+          status: STATUSES[Math.floor(random() * 40)] ?? "pending",
+          rank: isRanked ? Math.floor(random() * 21) - 10 : undefined,
+          runAt: isRanked || chance(0.99) || example.due === 0 ? time : undefined,
+          cancelRequested: chance(example.unfit / 2) || undefined,
+          repositoryId: repositories[chance(example.unfit / 2) ? 1 : 0] as Id<"repositories">,
+          prompt: "p",
+          createdAt: NOW,
+        });
+      }
+    });
+    for (let claims = 0; claims < 6; claims += 1) {
+      expect(await documentsReadByClaim()).toBeLessThanOrEqual(24);
+      vi.setSystemTime(Date.now() + MINUTE);
+    }
   });
 
   async function documentsReadByClaim(): Promise<number> {

@@ -140,16 +140,19 @@ describe("its rows", () => {
     const orphan = await insert({ runAt: 0 });
     await convex.inside(async (ctx) => await ctx.db.delete(repositoryId));
     const next = await convex.enqueue();
+    expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: NOW, now: NOW });
     expect((await convex.claim()).answer.job.id).toBe(next);
     const job = await convex.job(orphan);
     expect(job).toMatchObject({ status: "dead", errorClass: "invalid_job", completedAt: NOW });
     expect(job.error).toContain("deleted");
   });
 
-  test("without a repository are put away a few in each claim", async () => {
+  test("without a repository are put away one in each claim", async () => {
     for (let i = 0; i < 3; i += 1) await insert();
     await convex.inside(async (ctx) => await ctx.db.delete(repositoryId));
-    expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: NOW, now: NOW });
+    for (let i = 0; i < 3; i += 1) {
+      expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: NOW, now: NOW });
+    }
     expect((await convex.claim()).answer).toEqual({ job: null, nextRunAt: null, now: NOW });
   });
 

@@ -192,14 +192,21 @@ describe("a result", () => {
 describe("the largest result", () => {
   test("fits into one call, and so does its cleaning", async () => {
     const token = await running();
-    const inline = "x".repeat(64 * KIB);
-    const sha256 = await sha256Hex("a file");
-    await convex.work("uploadUrl", { ...token, sha256 });
-    const storageId = await store("a file");
-    const file = { storageId, fileSha256: sha256, content: "é".repeat(8.5 * KIB) };
-    const handed = await Promise.all(
-      Array.from({ length: 500 }, (_, i) => handIn(i, i < 64 ? { content: inline } : file)),
-    );
+    const inline = { content: "x".repeat(64 * KIB) };
+    const handed: Handed[] = [];
+    let bytes = 0;
+    for (let i = 0; i < 500; i += 1) {
+      const text = `${i}`.padEnd(i < 64 ? 0 : 220 * KIB, "x");
+      bytes += i < 64 ? inline.content.length : text.length;
+      if (i < 64) handed.push(await handIn(i, inline));
+      else {
+        const sha256 = await sha256Hex(text);
+        await convex.work("uploadUrl", { ...token, sha256 });
+        const file = { storageId: await store(text), fileSha256: sha256 };
+        handed.push(await handIn(i, { ...file, content: "é".repeat(8.5 * KIB) }));
+      }
+    }
+    expect(bytes).toBeGreaterThan(100e6);
     for (let i = 0; i < 500; i += 50) await stage(token, handed.slice(i, i + 50));
     expect(await complete(token, handed)).toMatchObject({ docsCount: 500 });
     await convex.settle();
