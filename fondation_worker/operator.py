@@ -54,9 +54,9 @@ class JobRow(Answer, frozen=True, kw_only=True):
     clone_url: str
     prompt: str
     priority: float
-    attempt: int
-    attempts: int
-    max_attempts: int
+    attempt: float
+    attempts: float
+    max_attempts: float
     created_at: float
     ref: str | None = None
     commit: str | None = None
@@ -70,7 +70,7 @@ class JobRow(Answer, frozen=True, kw_only=True):
     current_step: float | None = None
     total_steps: float | None = None
     docs_count: float | None = None
-    result: str | None = None
+    result: Any = None  # words, or fields of which `message` holds them
     resolved_commit: str | None = None
     usage: Usage | None = None
     error: str | None = None
@@ -83,6 +83,12 @@ class JobRow(Answer, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether nothing more will become of it by itself."""
         return self.status in ENDED
+
+    @property
+    def outcome(self) -> str | None:
+        """What the worker said at the end, in words."""
+        said = self.result.get("message") if isinstance(self.result, dict) else self.result
+        return None if said is None else str(said)
 
 
 class DocRow(Answer, frozen=True, kw_only=True):
