@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from devtools import commands
 from fondation_worker import __version__
 from fondation_worker.settings import SETTINGS
 
@@ -48,3 +49,8 @@ def test_every_dependency_has_its_reason() -> None:
     names = {re.split(r"[<>=]", requirement)[0] for requirement in wanted}
     names |= set(node["dependencies"]) | set(node["devDependencies"])
     assert sorted(name for name in names if f"`{name}`" not in why) == []
+
+
+def test_the_commands_are_documented_as_they_are() -> None:
+    """`./dev format` writes the file anew."""
+    assert (TOP / "docs/commands.md").read_text(encoding="utf-8") == commands.text()

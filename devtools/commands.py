@@ -1,0 +1,73 @@
+"""Writes docs/commands.md: what `--help` says of every operator's command (`./dev format`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from fondation_worker.cli.main import ELSEWHERE, HELP_WIDTH, main
+
+FILE = Path(__file__).parents[1] / "docs" / "commands.md"
+
+HEAD = """\
+# The operator's commands
+
+What `--help` says, for reading in one piece; `./dev format` writes this file anew. README shows
+how they are used ([Operating](../README.md#operating)); `fondation-worker run`, the worker itself,
+and its settings stand there too.
+
+- **Settings** come from an INI file (`--config FILE`, the worker's own will do), the environment
+  and flags; the last rules. `jobs` and `workers` need CONVEX_URL, OPERATOR_KEY (or
+  OPERATOR_KEY_FILE) and, where the functions are in a folder, CONVEX_FUNCTIONS. `health`, `pause`,
+  `resume` and `reload` need CONTROL_SOCKET or STATE_DIR where these are not at their defaults, and
+  the worker's own user or root.
+- **Output** is for people: a table, colours at a terminal (not with NO_COLOR), one line each when
+  piped. With `--json` it is one JSON document (`jobs logs`: one object on each line), in ASCII,
+  named and measured as in [protocol.md](protocol.md): times are milliseconds since the epoch.
+  Everything said beside the output (progress, hints, errors) goes to standard error.
+- **Text from jobs** is foreign: control characters in it are written out (`\\x1b`), so that it
+  cannot play with a terminal.
+- **Exit status** stands below each command. 70 means a fault of the program, 141 that the reader of
+  its output went away.
+
+| command | `--json` prints |
+|---|---|
+| `jobs enqueue` | `{jobId, duplicate}`; with `--wait` the job, once it has ended |
+| `jobs list` | `{jobs: [job]}` |
+| `jobs show` | the job |
+| `jobs logs` | lines of `{seq, attempt, at, level, msg}` |
+| `jobs cancel` | `{jobId, status}`, or `{jobId, already}` |
+| `jobs retry` | `{jobId, status}`; with `--wait` the job, once it has ended |
+| `jobs docs` | `{files: [{file, slug, title, kind, bytes}]}` |
+| `workers` | `{workers: [{…, silent}], now}` |
+| `health` | what the worker's `/health` answers |
+| `pause`, `resume` | `{paused, reason}` |
+| `reload` | `{applied, needsRestart, faults}`, names of settings and words |
+"""
+
+
+def text() -> str:
+    """Return what the file should hold."""
+    context = click.Context(main, info_name="fondation-worker", **main.context_settings)
+    pages = [HEAD]
+    for name in ELSEWHERE:
+        command = main.get_command(context, name)
+        if command is not None:
+            pages += _pages(command, context, name)
+    return "\n".join(pages)
+
+
+def _pages(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
+    """Yield a section for *command* and each below it."""
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH)
+    help_ = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    yield f"## {context.command_path}\n```\n{help_}\n```\n"
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            inner = command.get_command(context, each)
+            if inner is not None:
+                yield from _pages(inner, context, each)
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")
