@@ -145,9 +145,9 @@ def _make(directory: Path) -> int:
     directory.mkdir(mode=0o700)
     draft = directory / f".{LOCK}"
     try:
-        lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        durable.write(draft, MARK)
+        lock = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.write(lock, MARK)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             draft.rename(directory / LOCK)
             durable.settle(directory.parent)
