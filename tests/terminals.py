@@ -25,8 +25,13 @@ class Run:
     err: str
 
 
-async def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Run:
+async def run(*arguments: str, **environment: str) -> Run:
     """Run `fondation-worker` with pipes; no traceback may be in what it says."""
+    return await run_with_input(b"", *arguments, **environment)
+
+
+async def run_with_input(stdin: bytes, *arguments: str, **environment: str) -> Run:
+    """Run it so, with *stdin* to read."""
     process = await asyncio.create_subprocess_exec(
         *(str(PROGRAM), *arguments),
         env=_environment(environment),

@@ -15,7 +15,7 @@ from devtools.stack import PROGRAM, Keys
 from fondation_worker.convex import Convex, connect
 from fondation_worker.result import Document
 from tests.processes import until
-from tests.terminals import Run, at_a_terminal, run
+from tests.terminals import Run, at_a_terminal, run, run_with_input
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -41,7 +41,7 @@ class Deployment:
 
     async def operate(self, *arguments: str, stdin: bytes = b"", **environment: str) -> Run:
         """Run an operator's command."""
-        return await run(*arguments, stdin=stdin, **(self.environment | environment))
+        return await run_with_input(stdin, *arguments, **(self.environment | environment))
 
     @property
     def environment(self) -> dict[str, str]:
