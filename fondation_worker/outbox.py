@@ -159,6 +159,7 @@ class Outbox:
         try:
             parent = self._life.state() / "outbox"
             waiting.place = await asyncio.to_thread(entry.write, parent, kept)
+            logger.info("the result is on disk")
         except OSError as error:
             logger.error("the result is not on disk, but in memory only: %s", error)  # noqa: TRY400
 
