@@ -76,6 +76,15 @@ describe("a result", () => {
     ]);
   });
 
+  test("is read in its own order, whatever it was staged in", async () => {
+    const token = await running();
+    const handed = await Promise.all(Array.from({ length: 12 }, (_, i) => handIn(i)));
+    await stage(token, handed.toReversed());
+    await complete(token, handed);
+    const slugs = (await convex.docs(token.jobId)).map(({ slug }) => slug);
+    expect(slugs).toEqual(handed.map(({ document }) => document.slug));
+  });
+
   test("is told with what it took", async () => {
     const token = await running();
     const handed = [await handIn(0)];
@@ -361,6 +370,23 @@ describe("a repository", () => {
     expect(await convex.docs(elsewhere.jobId)).toHaveLength(2);
     expect(await convex.docs(newer.jobId)).toHaveLength(4);
     expect(await filesLeft()).toBe(2);
+  });
+
+  test("keeps what it has until a later result is whole", async () => {
+    const repositoryId = await repository();
+    const older = await running({ repositoryId, cloneUrl: undefined });
+    await finish(older);
+    const newer = await running({ repositoryId, cloneUrl: undefined, maxAttempts: 1 });
+    const handed = [await handIn(0), await handIn(1)];
+    await stage(newer, handed);
+    expect(await refusal(complete(newer, [...handed, await handIn(2)]))).toMatchObject({
+      code: "not_staged",
+    });
+    await convex.work("fail", { ...newer, class: "crash", message: "m" });
+    await convex.settle();
+    expect(await currentOf(repositoryId)).toBe(older.jobId);
+    expect(await convex.docs(older.jobId)).toHaveLength(2);
+    expect(await convex.docs(newer.jobId)).toEqual([]);
   });
 
   test("may hold large documents of the application", async () => {

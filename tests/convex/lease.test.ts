@@ -307,6 +307,16 @@ describe("a token", () => {
     for (const call of everyCall(older)) expect(await refusal(call())).toEqual(lost("superseded"));
   });
 
+  test("is not that of a twin: a worker of the same name and instance", async () => {
+    const token = await running();
+    await convex.enqueue();
+    const twin = (await convex.claim()).token;
+    const confused = { ...twin, jobId: token.jobId };
+    for (const call of everyCall(confused))
+      expect(await refusal(call())).toEqual(lost("superseded"));
+    expect(await convex.job(token.jobId)).toMatchObject({ status: "claimed" });
+  });
+
   test("of a job that is gone is lost", async () => {
     const token = await running();
     const { _id } = await convex.row(token.jobId);

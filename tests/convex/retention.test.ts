@@ -250,6 +250,21 @@ describe("time is over", () => {
   });
 });
 
+test("a worker that is not seen any more keeps what it holds as long as its lease", async () => {
+  const token = await running();
+  await convex.inside(async (ctx) => {
+    const expiresAt = NOW + 30 * DAY;
+    await ctx.db.patch(token.jobId as Id<"jobs">, { leaseUntil: expiresAt, expiresAt });
+  });
+  await convex.work("report", {
+    ...{ workerId: "w", instance: "w-1", version: "1", slots: 1, busy: 1, state: "s" },
+  });
+  await later(8 * DAY);
+  expect(await rowsOf("workers")).toEqual([]);
+  await complete(token);
+  expect(await convex.job(token.jobId)).toMatchObject({ status: "completed" });
+});
+
 describe("an attempt that can still hand in", () => {
   test("keeps what it staged and uploaded, its lease over or not", async () => {
     const expired = await running({ maxAttempts: 1 });
