@@ -196,5 +196,8 @@ async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> Non
             await tools.queue.release(claimed.token, reason="shutdown", deadline=lambda: deadline)
         tools.claims.forget(claimed.token)
         logger.info("released: another worker can take it")
-    except (TimeoutError, LeaseLost, Refused) as error:
+    except LeaseLost as lost:
+        tools.claims.forget(claimed.token)
+        logger.info("not released, because it is not ours any more: %s", lost)
+    except (TimeoutError, Refused) as error:  # the claim stays on disk: the next start reports it
         logger.warning("could not be released (%s); its lease will run out", str(error) or "late")
