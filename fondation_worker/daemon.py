@@ -238,7 +238,11 @@ class _Process:
         limits = Limits(
             disk_floor=self._config.disk_floor, memory_pressure=self._config.memory_pressure_limit
         )
-        return refusals(readings(self._config), limits)
+        found = refusals(readings(self._config), limits)
+        if unkept := self.outbox.in_memory:
+            words = f"{unkept} finished results could not be written below STATE_DIR"
+            found += (Reason(key="outbox", words=words),)
+        return found
 
     def _subscription(self) -> Subscription:
         config = self._config

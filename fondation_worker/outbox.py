@@ -38,6 +38,7 @@ class _Waiting:
     token: Token
     since: float  # seconds since the epoch, by Convex's clock
     place: Path | None = None  # None: the disk refused it, and it is in memory only
+    is_unkept: bool = False  # the disk has refused it
     result: Result | None = None  # None: read it when it is offered
     stored: dict[int, str] = field(default_factory=dict)
     was_offered: bool = False  # since the start, or the last outage
@@ -81,6 +82,11 @@ class Outbox:
             return 0, None
         oldest = min(waiting.since for waiting in self._waiting.values())
         return len(self._waiting), max(0.0, self._queue.now() - oldest)
+
+    @property
+    def in_memory(self) -> int:
+        """How many results that wait the disk refused: they would die with this process."""
+        return sum(waiting.is_unkept for waiting in self._waiting.values())
 
     @property
     def refused(self) -> int:
@@ -159,8 +165,10 @@ class Outbox:
         try:
             parent = self._life.state() / "outbox"
             waiting.place = await asyncio.to_thread(entry.write, parent, kept)
+            waiting.is_unkept = False
             logger.info("the result is on disk")
         except OSError as error:
+            waiting.is_unkept = True
             logger.error("the result is not on disk, but in memory only: %s", error)  # noqa: TRY400
 
     def is_on_disk(self, token: Token) -> bool:
