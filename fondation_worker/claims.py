@@ -40,6 +40,7 @@ class Claims:
     def __init__(self, life: Life, deployment: Deployment) -> None:
         self._life = life
         self._deployment = deployment
+        self._noted: dict[Token, Path] = {}
 
     def remember(self, token: Token) -> None:
         """Note the claim before its run begins; a disk that refuses costs only a slower retry."""
@@ -54,14 +55,18 @@ class Claims:
         try:
             directory = self._life.state() / "claims"
             durable.make(directory)
-            durable.put(directory / f"{name_of(token)}.json", msgspec.json.encode(record))
+            file = directory / f"{name_of(token)}.json"
+            durable.put(file, msgspec.json.encode(record))
+            self._noted[token] = file
         except OSError as error:
             logger.warning("the claim is not on disk (%s): a crash would not be reported", error)
 
     def forget(self, token: Token) -> None:
         """Take note that the claim is settled: there is nothing to report about it any more."""
+        file = self._noted.pop(token, None)
         try:
-            (self._life.state() / "claims" / f"{name_of(token)}.json").unlink(missing_ok=True)
+            if file:
+                file.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("a settled claim stays on disk: %s", error)
 

@@ -34,7 +34,15 @@ TROUBLES = ["full", "inodes", "read-only"]
 def small_disk(place: Path) -> Iterator[Path]:
     """Mount a small file system at *place*; skip the test where that is not allowed."""
     place.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=40", "tmpfs", str(place)]
+    mounting = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=256k,nr_inodes=40,mode=700",
+        "tmpfs",
+        str(place),
+    ]
     if os.geteuid() or subprocess.run(mounting, check=False, capture_output=True).returncode:
         pytest.skip("only root, and only where it may mount, can make a small disk")
     try:

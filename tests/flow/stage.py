@@ -77,9 +77,21 @@ class Stage:
         """Let calls to the backend go wrong."""
         await self._post("_faults", [rule])
 
+    async def mend(self) -> None:
+        """Let no call go wrong any more."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.delete(f"{self.backend.url}/_faults") as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+
     async def move_clock(self, seconds: float) -> None:
         """Move the deployment's clock ahead; what becomes due on the way runs."""
         await self._post("_clock", {"advanceMs": seconds * 1000})
+
+    async def jump_clock(self, seconds: float) -> None:
+        """Move the deployment's clock at once, as on a host that slept."""
+        await self._post("_clock", {"advanceMs": seconds * 1000, "jump": True})
 
     async def now(self) -> float:
         """Return the deployment's clock, in milliseconds since the epoch."""
