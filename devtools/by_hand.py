@@ -21,6 +21,7 @@ from fondation_worker.settings import SETTINGS
 HOME = REPOSITORY / ".demo" / "by-hand"
 PORT = 3210
 URL = f"http://127.0.0.1:{PORT}"
+BIN = Path(sys.executable).parent  # where the installed program is
 
 
 def main() -> None:
@@ -43,13 +44,13 @@ async def backend(*, faults: bool) -> None:
         HOME / "convex", port=PORT, faults=faults, environ=keys.deployment
     ) as running:
         say(f"The local Convex backend answers on {running.url}; its log: {running.log}")
-        say("Put a job in with:")
-        say(f"""
-curl -s {running.url}/api/mutation -H 'Content-Type: application/json' --data @- <<JSON
-{{"path": "jobs:enqueue", "format": "json", "args": {{
-  "operatorKey": "$(cat {HOME}/operator.key)",
-  "cloneUrl": "file://{REPOSITORY}", "prompt": "Write an overview of this repository."}}}}
-JSON
+        say(f"""In another terminal, `./dev worker`; in a third, for instance:
+
+export CONVEX_URL={running.url} OPERATOR_KEY_FILE={HOME}/operator.key STATE_DIR={HOME}/state
+export PATH={BIN}:$PATH
+fondation-worker jobs enqueue --clone-url file://{REPOSITORY} --prompt 'Write an overview.' --wait
+fondation-worker jobs list
+fondation-worker health
 """)
         await asyncio.Event().wait()
 
