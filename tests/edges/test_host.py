@@ -62,7 +62,7 @@ def test_only_what_children_need_stays_in_the_environment(tmp_path: Path) -> Non
     assert set(told["environment"]) <= {"PATH", "LANG", "LC_CTYPE", "GIT_PYTHON_REFRESH"}
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"two words\n", b"x" * 100])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"two words\n", b"x" * 100])
 def test_a_label_that_is_none_is_a_fault(tmp_path: Path, content: bytes) -> None:
     """A crash, or somebody, left it so."""
     (tmp_path / "state").mkdir(mode=0o700)
@@ -111,6 +111,13 @@ def test_directories_are_made_for_this_user_alone(tmp_path: Path) -> None:
     settled(tmp_path)
     for name in ("state", "work"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+
+
+def test_an_empty_label_is_made_anew(tmp_path: Path) -> None:
+    """A power cut left it so; it names nothing."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "worker-id").touch()
+    assert settled(tmp_path)["label"].startswith("worker-")
 
 
 def test_what_is_free_is_read_of_both_directories(tmp_path: Path) -> None:

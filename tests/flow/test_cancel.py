@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.messages_api import Script, Stall, Turn, say, when
-from tests.flow.stage import Stage, left_behind, on_stage
+from tests.flow.stage import Stage, on_stage
 from tests.processes import running, until
 
 HANGS = say("never", Stall(at="headers", times=None))
@@ -47,7 +47,6 @@ async def test_a_cancellation_ends_its_run_and_no_other_by_push(tmp_path: Path) 
         assert f"canceled: job {doomed} attempt 1" in worker.messages()
         assert (await stage.ended(other))["status"] == "completed"
         assert (await stage.queue.job(doomed))["status"] == "canceled"
-        assert not left_behind(worker)
 
 
 async def test_a_cancellation_without_push_is_met_at_a_heartbeat(tmp_path: Path) -> None:
