@@ -20,8 +20,12 @@ def kill_left_by(instances: Collection[str], directories: Collection[Path]) -> i
     of *directories*. Again and again, until none is found: they may fork. A process that uses the
     id of one that just ended is never hit.
     """
+    return kill_marked({f"{MARK}={instance}".encode() for instance in instances}, directories)
+
+
+def kill_marked(marks: set[bytes], directories: Collection[Path] = ()) -> int:
+    """Kill, as `kill_left_by` does, what has one of *marks* (`NAME=value`) in its environment."""
     killed, deadline = 0, boottime() + KILL_LIMIT
-    marks = {f"{MARK}={instance}".encode() for instance in instances}
     while marks and boottime() < deadline:
         found = 0
         for pid in _own_processes():

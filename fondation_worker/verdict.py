@@ -1,15 +1,50 @@
 """What a failed attempt means for its job and for this worker: one pure table.
 
-What becomes of the job is decided by Convex from the failure class (`docs/protocol.md`); here is
-decided what this worker says, and whether it claims on.
+What becomes of the job is decided by Convex from the failure class (`docs/protocol.md`); the table
+says the same, and with it what this worker does. `docs/operations.md` shows it to operators.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
+from fondation_worker import errors
 from fondation_worker.errors import CredentialRefused, JobError, OwnBug, RateLimited, Wait
 
+
+class Action(Enum):
+    """What becomes of a job, in the words of `docs/operations.md`."""
+
+    GIVE_UP = "dead"
+    WAIT = "pending, unspent"
+    TRY_AGAIN = "pending, spent"
+    TRY_ONCE_MORE = "pending, once more"
+
+
+ACTIONS: Mapping[type[JobError], Action] = {
+    errors.InvalidJob: Action.GIVE_UP,
+    errors.RepositoryMissing: Action.GIVE_UP,
+    errors.RefMissing: Action.GIVE_UP,
+    errors.RepositoryEmpty: Action.GIVE_UP,
+    errors.TooLarge: Action.GIVE_UP,
+    errors.TokenUnusable: Action.GIVE_UP,
+    errors.RateLimited: Action.WAIT,
+    errors.Overloaded: Action.WAIT,
+    errors.CredentialRefused: Action.WAIT,
+    errors.CloneFailed: Action.TRY_AGAIN,
+    errors.ClaudeFailed: Action.TRY_AGAIN,
+    errors.NoResult: Action.TRY_ONCE_MORE,
+    errors.TimedOut: Action.TRY_AGAIN,
+    errors.Stalled: Action.TRY_AGAIN,
+    errors.OutOfMemory: Action.TRY_AGAIN,
+    errors.Crashed: Action.TRY_AGAIN,
+    errors.DiskTrouble: Action.TRY_AGAIN,
+    errors.OwnBug: Action.TRY_AGAIN,
+}
+
 MESSAGE_LIMIT = 16_000  # characters; Convex cuts at 16 KiB
-_FIRST_PAUSE = {CredentialRefused: 60.0, RateLimited: 30.0}  # seconds
+# Seconds.
+_FIRST_PAUSE: Mapping[type[JobError], float] = {CredentialRefused: 60.0, RateLimited: 30.0}
 _LONGEST_PAUSE = 3600.0
 _LONGEST_RESET = 7 * 86400.0  # the model's longest limit is weekly
 
@@ -39,13 +74,13 @@ def verdict(error: Exception, *, in_a_row: int, now: float) -> Verdict:
     return Verdict(
         failure=error.failure,
         message=str(error)[:MESSAGE_LIMIT],
-        pause=_pause(error, in_a_row, now) if isinstance(error, Wait) else 0.0,
+        pause=_pause(error, in_a_row, now) if ACTIONS[type(error)] is Action.WAIT else 0.0,
     )
 
 
-def _pause(error: Wait, in_a_row: int, now: float) -> float:
+def _pause(error: JobError, in_a_row: int, now: float) -> float:
     """Return the seconds to wait: what the service said, else doubling from the first pause."""
-    if error.until is not None:
+    if isinstance(error, Wait) and error.until is not None:
         return min(max(error.until - now, 1.0), _LONGEST_RESET)
     first = _FIRST_PAUSE.get(type(error), 10.0)
     return float(min(first * 2 ** min(in_a_row - 1, 16), _LONGEST_PAUSE))

@@ -14,8 +14,18 @@ ORDER = (
     *("admission", "job", "result", "transcript", "account", "stall", "telling", "verdict"),
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
-    *("runner", "runner.launcher", "runner.process", "clone", "memory", "workspace"),
-    *("leftovers", "life", "claims", "entry"),  # what outlives a run
+    *(
+        "runner",
+        "runner.launcher",
+        "runner.process",
+        "treesize",
+        "credential_helper",
+        "credential",
+        "clone",
+        "memory",
+        "workspace",
+    ),
+    *("life", "claims", "entry"),  # what outlives a run
     *("invocation", "claude"),
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps

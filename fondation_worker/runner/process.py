@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import IO
 
 from fondation_worker.errors import DiskTrouble
+from fondation_worker.leftovers import kill_marked
 from fondation_worker.runner import Ended, Order
 from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+MARK = "FONDATION_RUN"  # in the environment of a run, which it tells from every other
 COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
 OUTPUT_LIMIT = 1024 * 1024 * 1024  # bytes of one file, standard output included
 CHUNK = 65536  # bytes
@@ -44,9 +47,14 @@ class ProcessRun:
     """A command under the launcher. Made by `ProcessRoom.run`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader, output: int
+        self,
+        process: asyncio.subprocess.Process,
+        lifeline: asyncio.StreamReader,
+        output: int,
+        mark: str,
     ) -> None:
         self._process = process
+        self._mark = mark
         self._output = output
         self._lifeline = lifeline
         self._complaint = b""
@@ -113,6 +121,9 @@ class ProcessRun:
         except TimeoutError:
             words = "a run's processes do not die; process %d waits for them"
             logger.error(words, self._process.pid)  # noqa: TRY400 no traceback tells more
+        if self._process.returncode:  # it was killed itself, and could not see to the rest
+            survivors = await asyncio.to_thread(kill_marked, {self._mark.encode()})
+            logger.warning("a run's launcher was killed; %d processes outlived it", survivors)
 
 
 class ProcessRoom:
@@ -125,12 +136,13 @@ class ProcessRoom:
             ours, theirs = socket.socketpair()
             with theirs:
                 reader, lifeline = await asyncio.open_connection(sock=ours)
+                mark = f"{MARK}={secrets.token_hex(8)}"
                 try:
-                    process = await _start(order, theirs, output.fileno())
+                    process = await _start(order, theirs, output.fileno(), mark)
                 except BaseException:
                     lifeline.close()
                     raise
-            run = ProcessRun(process, reader, output.fileno())
+            run = ProcessRun(process, reader, output.fileno(), mark)
             async with asyncio.TaskGroup() as pipes:
                 tasks = [pipes.create_task(run.feed(order.standard_input))]
                 tasks.append(pipes.create_task(run.listen()))
@@ -151,12 +163,14 @@ def _output_file(scratch: Path) -> IO[bytes]:
         raise DiskTrouble(f"{scratch}: no file could be made: {error.strerror}") from error
 
 
-async def _start(order: Order, lifeline: socket.socket, output: int) -> asyncio.subprocess.Process:
+async def _start(
+    order: Order, lifeline: socket.socket, output: int, mark: str
+) -> asyncio.subprocess.Process:
     """Start the launcher on *order*, with its standard output to descriptor *output*."""
     try:
         return await asyncio.create_subprocess_exec(
             *launched(order.argv, lifeline, file_limit=OUTPUT_LIMIT),
-            env=dict(order.environment),
+            env=dict(order.environment) | dict([mark.split("=")]),
             cwd=order.directory,
             stdin=asyncio.subprocess.PIPE,
             stdout=output,

@@ -51,7 +51,16 @@ async def test_the_environment_is_the_orders_and_nothing_else(tmp_path: Path) ->
     """The worker's own holds what no job may see."""
     output, _ = await finished(order(tmp_path, "env", ONLY="this"))
     names = {line.partition(b"=")[0] for line in output.splitlines()}
-    assert names <= {b"ONLY", b"PATH", b"PWD", b"OLDPWD", b"SHLVL", b"_", b"LC_CTYPE"}
+    assert names <= {
+        b"ONLY",
+        b"FONDATION_RUN",
+        b"PATH",
+        b"PWD",
+        b"OLDPWD",
+        b"SHLVL",
+        b"_",
+        b"LC_CTYPE",
+    }
 
 
 async def test_no_descriptor_of_the_worker_is_inherited(tmp_path: Path) -> None:
@@ -142,6 +151,19 @@ async def test_a_killed_launcher_is_told_apart_from_an_end(tmp_path: Path) -> No
         os.kill(parent_of(command), signal.SIGKILL)
         assert await run.ended() is None
     await until(lambda: not running(mark))
+
+
+async def test_what_outlives_a_killed_launcher_is_found(tmp_path: Path) -> None:
+    """It lost its parent and chose a session of its own, but it bears the mark of the run."""
+    mark = f"0.{uuid.uuid4().int}"
+    script = "setsid setsid sleep 300 $MARK & exec sleep 300 $MARK"
+    async with ROOM.run(order(tmp_path, script, MARK=mark)) as run:
+        await until(lambda: len(running(f"sleep 300 {mark}")) == 2, limit=20)
+        sleeping = set(running(f"sleep 300 {mark}"))
+        (launcher,) = {parent_of(pid) for pid in sleeping} - sleeping
+        os.kill(launcher, signal.SIGKILL)
+        assert await run.ended() is None
+        assert running(f"sleep 300 {mark}") == []
 
 
 async def test_a_command_that_is_not_there_ends_as_in_a_shell(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """What follows from each error."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, strategies as st
 
 from fondation_worker import errors
-from fondation_worker.verdict import MESSAGE_LIMIT, verdict
+from fondation_worker.verdict import ACTIONS, MESSAGE_LIMIT, Action, verdict
+
+ROOT = Path(__file__).parents[2]
 
 
 def leaves(root: type[errors.JobError]) -> list[type[errors.JobError]]:
@@ -28,6 +33,37 @@ def test_only_what_every_job_would_meet_stops_the_worker(kind: type[errors.JobEr
     """A broken repository is no reason to leave the next one waiting."""
     told = verdict(kind("what happened"), in_a_row=1, now=0.0)
     assert bool(told.pause) == issubclass(kind, errors.Wait)
+
+
+def test_the_table_has_every_class_and_follows_the_tree() -> None:
+    """A new class must be put into it."""
+    assert set(ACTIONS) == set(leaves(errors.JobError))
+    for kind, action in ACTIONS.items():
+        assert issubclass(kind, errors.GiveUp) == (action is Action.GIVE_UP)
+        assert issubclass(kind, errors.Wait) == (action is Action.WAIT)
+
+
+def test_operators_read_the_same_table() -> None:
+    """In the same order."""
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE)
+    assert rows == [(kind.failure, action.value) for kind, action in ACTIONS.items()]
+
+
+def test_convex_decides_by_the_same_table() -> None:
+    """It has its own, in another language."""
+    text = (ROOT / "convex/verdicts.ts").read_text(encoding="utf-8")
+    theirs = {
+        name: set(re.findall(r'"(\w+)"', inside))
+        for name, inside in re.findall(r"const (\w+) = new Set\(\[(.*?)\]\);", text, re.DOTALL)
+    }
+    names = {
+        "FINAL": Action.GIVE_UP,
+        "SNOOZED": Action.WAIT,
+        "TRIED_ONCE_MORE": Action.TRY_ONCE_MORE,
+    }
+    for name, action in names.items():
+        assert theirs[name] == {kind.failure for kind, its in ACTIONS.items() if its is action}
 
 
 def test_a_bug_is_told_without_its_text() -> None:
