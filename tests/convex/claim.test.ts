@@ -185,6 +185,16 @@ describe("the order", () => {
     expect(await documentsReadByClaim()).toBeLessThanOrEqual(24);
   });
 
+  test("looks at no lower priority than that of a front end's row that is due", async () => {
+    for (let priority = -10; priority <= 10; priority += 1) {
+      await convex.enqueue({ priority, runAt: NOW + HOUR });
+    }
+    const row = { status: "pending" as const, prompt: "p", createdAt: NOW };
+    const fields = { ...row, cloneUrl: "https://example.org/theirs.git" };
+    await convex.inside(async (ctx) => await ctx.db.insert("jobs", fields));
+    expect(await documentsReadByClaim()).toBeLessThanOrEqual(13);
+  });
+
   test("can be found where every priority waits with a long prompt, and the first are canceled", async () => {
     const prompt = "x".repeat(200 * 1024);
     for (let priority = -9; priority <= 10; priority += 1) {

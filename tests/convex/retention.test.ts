@@ -285,6 +285,15 @@ describe("an attempt that can still hand in", () => {
     }
   });
 
+  test("keeps it also where it was thought to have none", async () => {
+    const token = await running();
+    await uploaded(token, 0, "text");
+    const { jobId, attempt } = token;
+    await convex.mutation("upkeep:dropUploads", { jobId, attempt, after: 0 });
+    expect(await rowsOf("uploads")).toHaveLength(1);
+    expect(await filesLeft()).toHaveLength(1);
+  });
+
   test("loses it when somebody else has claimed", async () => {
     const token = await running();
     await stage(token, [await uploaded(token, 0, "text")]);
