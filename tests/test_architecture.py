@@ -15,6 +15,7 @@ ORDER = (
     *("host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
     *(
+        "leftovers",
         "runner",
         "runner.launcher",
         "runner.process",
