@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fondation_worker.clock import boottime
 from fondation_worker.queue import Claimed, Report
+from fondation_worker.redact import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Shown:
     lease: Held = field(repr=False)
     since: float  # seconds on `boottime`
 
-    def to_document(self, *, now: float) -> dict[str, object]:
+    def to_document(self, *, now: float, redact: Redactor) -> dict[str, object]:
         """Return what /health says of it; *now* is seconds since the epoch."""
         told = self.lease.told
         return {
@@ -44,7 +45,7 @@ class Shown:
             "attempt": self.claimed.token.attempt,
             "repository": self.claimed.job.repository,
             "status": told.status,
-            "progress": told.progress,
+            "progress": redact(told.progress),
             "currentStep": told.step,
             "startedAt": round((now - (boottime() - self.since)) * 1000),
         }

@@ -17,6 +17,7 @@ from fondation_worker.claims import Claims, Deployment
 from fondation_worker.clock import boottime
 from fondation_worker.config import Config, secrets_of
 from fondation_worker.convex import Convex, connect
+from fondation_worker.errors import DiskTrouble
 from fondation_worker.gate import Gate, keep_testing
 from fondation_worker.host import kept_label, readings, settled_on_this_host
 from fondation_worker.leftovers import MARK
@@ -92,7 +93,10 @@ async def _beside(
         while True:
             await reload_asked.wait()
             reload_asked.clear()
-            reloader.reload()
+            try:
+                reloader.reload()
+            except Exception:  # it must not end the jobs that run
+                logger.exception("a fault of this program: the reload came to nothing")
 
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -182,7 +186,10 @@ class _Process:
             paused=self.pause.reason,
             skew=self._queue.skew,
             outbox=self._outbox_in_figures(),
-            jobs=tuple(shown.to_document(now=now) for shown in self._board.jobs()),
+            jobs=tuple(
+                shown.to_document(now=now, redact=self._queue.redact)
+                for shown in self._board.jobs()
+            ),
             reasons=tuple(reason.words for reason in self._reasons()),
         )
 
@@ -197,7 +204,7 @@ class _Process:
 
     def standing(self) -> Standing:
         """Return what operators are told through Convex."""
-        reasons = self._reasons()
+        reasons = self._own_reasons()  # trouble with Convex cannot be told to it
         usual = "working" if self.worker.active else "idle"
         return Standing(
             slots=self._config.max_concurrent_jobs,
@@ -214,8 +221,11 @@ class _Process:
 
     async def probe(self) -> None:
         """Ask the model's service for next to nothing, with the credential. Raises JobError."""
-        scratch = self._life.work() / "probe"
-        scratch.mkdir(mode=0o700, exist_ok=True)
+        try:
+            scratch = self._life.work() / "probe"
+            scratch.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise DiskTrouble(f"nothing could be made below TEMP_DIR: {error}") from error
         try:
             await claude.probe(self._tools.room, self._tools.claude, scratch)
         finally:
@@ -227,12 +237,14 @@ class _Process:
 
     def _reasons(self) -> tuple[Reason, ...]:
         """Return everything that keeps this worker from its work."""
-        found = list(self.gate.reasons())
-        if self._convex.trouble:
-            found.insert(0, Reason(key="trouble", words=f"Convex: {self._convex.trouble}"))
-        if self._ends.stop.is_set():
-            found.insert(0, Reason(key="stopping", words="stopping"))
-        return tuple(found)
+        if not (trouble := self._convex.trouble):
+            return self._own_reasons()
+        return (*self._own_reasons(), Reason(key="trouble", words=f"Convex: {trouble}"))
+
+    def _own_reasons(self) -> tuple[Reason, ...]:
+        if not self._ends.stop.is_set():
+            return self.gate.reasons()
+        return (Reason(key="stopping", words="stopping"), *self.gate.reasons())
 
     def _host(self) -> tuple[Reason, ...]:
         limits = Limits(

@@ -55,7 +55,7 @@ class Worker:
         """Run the slots until the stop, and running jobs on for the drain time, no longer."""
         try:
             async with asyncio.timeout(None) as patience, asyncio.TaskGroup() as self._group:
-                self._fill()
+                self._fill(self._group)
                 drainer = self._group.create_task(self._drain(patience))
                 while busy := [slot for slot in self._slots.values() if not slot.done()]:
                     await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
@@ -68,17 +68,15 @@ class Worker:
     def change(self, config: Config, tools: Tools) -> None:
         """Do the next jobs with these; slots that are too many end when they are idle."""
         self._config, self._tools = config, tools
-        self._fill()
-        if self._group:
+        if self._group and not self._ends.stop.is_set():
+            self._fill(self._group)
             self._group.create_task(self._bell.ring())  # whoever waits looks at the new settings
 
-    def _fill(self) -> None:
+    def _fill(self, group: asyncio.TaskGroup) -> None:
         """Start the slots that are missing."""
-        if self._group is None or self._ends.stop.is_set():
-            return
         for number in range(self._config.max_concurrent_jobs):
             if number not in self._slots or self._slots[number].done():
-                self._slots[number] = self._group.create_task(self._slot(number))
+                self._slots[number] = group.create_task(self._slot(number))
 
     def _is_wanted(self, number: int) -> bool:
         return not self._ends.stop.is_set() and number < self._config.max_concurrent_jobs

@@ -5,13 +5,14 @@ import pytest
 from fondation_worker.board import Board
 from fondation_worker.job import Job, Token
 from fondation_worker.queue import Claimed, Report
+from fondation_worker.redact import Redactor
 
 
 class Held:
     """A lease that remembers why it was lost."""
 
     def __init__(self) -> None:
-        self.told = Report(status="analyzing", progress="reading a.py", step=2)
+        self.told = Report(status="analyzing", progress="reading a-secret-name", step=2)
         self.lost: list[str] = []
 
     def lose(self, reason: str) -> None:
@@ -78,11 +79,11 @@ def test_what_runs_is_shown_while_it_runs() -> None:
     shows = board()
     with shows.shown(claimed(), Held()):
         (shown,) = shows.jobs()
-        document = shown.to_document(now=1_000_000.0)
+        document = shown.to_document(now=1_000_000.0, redact=Redactor(["a-secret-name"]))
         started = document.pop("startedAt")
         assert document == {
             "id": "j1", "attempt": 2, "repository": "owner/name", "status": "analyzing",
-            "progress": "reading a.py", "currentStep": 2,
+            "progress": "reading [redacted]", "currentStep": 2,
         }  # fmt: skip
         assert started == pytest.approx(1_000_000_000, abs=60_000)
     assert shows.jobs() == ()
