@@ -32,6 +32,7 @@ from fondation_worker.reload import Reloader
 from fondation_worker.runner.process import ProcessRoom
 from fondation_worker.slots import KEY, Ends, Worker
 from fondation_worker.tidy import to_the_end
+from fondation_worker.treesize import Limits as TreeLimits
 from fondation_worker.verdict import verdict
 from fondation_worker.wakeup import Bell, Listener, Subscription
 from fondation_worker.web.control import Controls, control_server
@@ -280,4 +281,7 @@ def _of_settings(config: Config) -> dict[str, Any]:
         "lease_time": config.lease_time,
         "job_timeout": config.job_timeout,
         "clone_timeout": config.clone_timeout,
+        "clone_limits": TreeLimits(
+            size=config.repository_size_limit, files=config.repository_files_limit
+        ),
     }

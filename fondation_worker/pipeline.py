@@ -11,7 +11,7 @@ from fondation_worker.claims import Claims
 from fondation_worker.clock import boottime
 from fondation_worker.clone import clone
 from fondation_worker.errors import JobError, LeaseLost, Refused, TimedOut
-from fondation_worker.job import Job, Token
+from fondation_worker.job import Token
 from fondation_worker.lease import Lease, held
 from fondation_worker.life import Life
 from fondation_worker.livelog import LiveLog, live_log
@@ -19,6 +19,7 @@ from fondation_worker.outbox import Outbox
 from fondation_worker.queue import Claimed, Queue, Report
 from fondation_worker.result import Result, documents_from
 from fondation_worker.runner import Room
+from fondation_worker.treesize import Limits
 from fondation_worker.verdict import Verdict, verdict
 from fondation_worker.workspace import Workspace, workspace
 
@@ -43,6 +44,7 @@ class Tools:
     lease_time: float
     job_timeout: float
     clone_timeout: float
+    clone_limits: Limits
 
 
 async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | None:
@@ -96,7 +98,7 @@ async def _outcome(
     """
     try:
         async with workspace(tools.life.work(), claimed.token) as places:
-            result = await _in_time(claimed.job, lease, tools, places, log)
+            result = await _in_time(claimed, lease, tools, places, log)
             lease.work_is_done()
             log.hurry()
             await tools.outbox.put(claimed.token, result)
@@ -111,13 +113,15 @@ async def _outcome(
         return result
 
 
-async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace, log: LiveLog) -> Result:
+async def _in_time(
+    claimed: Claimed, lease: Lease, tools: Tools, places: Workspace, log: LiveLog
+) -> Result:
     """Return the analysis, or raise TimedOut when it takes longer than the job may."""
-    limit = job.time_limit(tools.job_timeout)
+    limit = claimed.job.time_limit(tools.job_timeout)
     scope = asyncio.timeout(limit)
     try:
         async with scope:
-            return await _analysis(job, lease, tools, places, log)
+            return await _analysis(claimed, lease, tools, places, log)
     except TimeoutError as error:
         if not scope.expired():
             raise
@@ -125,13 +129,21 @@ async def _in_time(job: Job, lease: Lease, tools: Tools, places: Workspace, log:
 
 
 async def _analysis(
-    job: Job, lease: Lease, tools: Tools, places: Workspace, log: LiveLog
+    claimed: Claimed, lease: Lease, tools: Tools, places: Workspace, log: LiveLog
 ) -> Result:
     """Clone the repository, run Claude over it, return the documents. Raises JobError."""
+    job = claimed.job
     lease.report(status="cloning", progress=f"cloning {job.repository}", step=1)
     source, model = job.source(allow_local=tools.allow_local), job.chosen_model()
     started = boottime()
-    checkout = await clone(source, places.tree, home=places.home, time_limit=tools.clone_timeout)
+    checkout = await clone(
+        source,
+        places.tree,
+        home=places.home,
+        time_limit=tools.clone_timeout,
+        limits=tools.clone_limits,
+        token=partial(tools.queue.clone_token, claimed.token, deadline=lambda: lease.deadline),
+    )
     logger.info(
         "cloned %s at %s, %d files, in %.1f s",
         job.repository, checkout.commit, checkout.files, boottime() - started,

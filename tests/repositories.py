@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aiohttp import web
+from aiohttp import encode_basic_auth, web
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Test",
@@ -89,9 +89,17 @@ class GitServer:
 
 @asynccontextmanager
 async def git_server(
-    top: Path, keys: Path, *, stall: asyncio.Event | None = None
+    top: Path,
+    keys: Path,
+    *,
+    stall: asyncio.Event | None = None,
+    password: str | None = None,
+    elsewhere: str | None = None,
 ) -> AsyncIterator[GitServer]:
-    """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set."""
+    """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set.
+
+    With *password* only to x-access-token with it; *elsewhere*: send everybody to that URL instead.
+    """
     certificate, key = await asyncio.to_thread(_certificate, keys)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -99,6 +107,11 @@ async def git_server(
     async def answer(request: web.Request) -> web.Response:
         if stall is not None:
             await stall.wait()
+        if elsewhere is not None:
+            raise web.HTTPFound(f"{elsewhere}{request.path_qs}")
+        given = request.headers.get("Authorization", "")
+        if password is not None and given != encode_basic_auth("x-access-token", password):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})
         return await _backend(top, request)
 
     application = web.Application()
