@@ -44,6 +44,17 @@ class Usage(Answer, frozen=True, kw_only=True):
     cache_read_tokens: float | None = None
     cache_creation_tokens: float | None = None
 
+    def in_words(self) -> str:
+        """Return the figures that an operator looks for."""
+        known = (
+            ("", self.model),
+            ("$", None if self.cost_usd is None else f"{self.cost_usd:.4f}"),
+            ("turns ", None if self.turns is None else f"{self.turns:.0f}"),
+            ("tokens in ", None if self.input_tokens is None else f"{self.input_tokens:.0f}"),
+            ("out ", None if self.output_tokens is None else f"{self.output_tokens:.0f}"),
+        )
+        return ", ".join(f"{name}{value}" for name, value in known if value is not None)
+
 
 class JobRow(Answer, frozen=True, kw_only=True):
     """A job, as `jobs:get` and `jobs:list` show it."""

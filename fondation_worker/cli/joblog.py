@@ -36,9 +36,8 @@ async def _rest(
             if as_json:
                 terminal.show_json_line(line.to_document())
             else:
-                if printed is None or printed.attempt != line.attempt:
-                    terminal.remark(f"attempt {line.attempt}")
-                terminal.show_log_line(moment(line.at), line.level, line.msg)
+                when = f"{moment(line.at)}  #{line.attempt}"  # of the attempt
+                terminal.show_log_line(when, line.level, line.msg)
             printed = line
         if not (page.more and page.lines):
             return printed

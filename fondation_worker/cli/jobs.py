@@ -145,7 +145,7 @@ async def show(operator: Operator, *, job_id: str, wait: bool, as_json: bool) ->
 async def logs(operator: Operator, *, job_id: str, follow: bool, as_json: bool) -> None:
     """Print what the job's runs logged.
 
-    With --json, one object on each line.
+    Each line has its time, the attempt (#2) and its level. With --json, one object on each line.
     """
     await joblog.show(operator, job_id, follow=follow, as_json=as_json)
 

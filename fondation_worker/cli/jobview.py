@@ -52,7 +52,6 @@ def _fields(row: JobRow, now: float) -> list[tuple[str, str | None]]:
     def at(time_: float | None) -> str | None:
         return None if time_ is None else f"{moment(time_)} ({ago(time_, now)})"
 
-    usage = row.usage.to_document() if row.usage else {}
     step = f"step {row.current_step:.0f} of {row.total_steps:.0f}" if row.total_steps else None
     return [
         ("job", row.id),
@@ -80,7 +79,7 @@ def _fields(row: JobRow, now: float) -> list[tuple[str, str | None]]:
         ("progress", row.progress),
         ("documents", None if row.docs_count is None else f"{row.docs_count:.0f}"),
         ("result", row.outcome),
-        ("usage", ", ".join(f"{name} {value}" for name, value in usage.items()) or None),
+        ("usage", row.usage.in_words() if row.usage else None),
         ("error class", row.error_class),
         ("error", row.error),
         ("last error", row.last_error if row.last_error != row.error else None),

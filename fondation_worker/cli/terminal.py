@@ -18,7 +18,7 @@ from fondation_worker.words import plain
 NARROWEST = 8  # cells that a column which gives way keeps
 GAP = "  "
 COLOURS = {
-    **dict.fromkeys(("completed", "healthy", "ready", "idle", "busy"), "green"),
+    **dict.fromkeys(("completed", "healthy", "ready", "working", "idle"), "green"),
     **dict.fromkeys(("dead", "failed", "error", "stopped", "silent", "down"), "red"),
     **dict.fromkeys(("canceled", "degraded", "paused", "warning"), "yellow"),
     **dict.fromkeys(("claimed", "cloning", "analyzing", "gathering", "running"), "cyan"),
