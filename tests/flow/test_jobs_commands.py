@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -86,6 +87,16 @@ class Deployment:
         await self.call(
             "complete", **proof, digests=[each.digest for each in documents], message="done"
         )
+
+    async def say_larger(self, job_id: str) -> None:
+        """Let the row of the job's document say a byte more than there is."""
+        async with aiohttp.ClientSession(self.url) as session:
+            async with session.get("/_rows", params={"table": "docs"}) as answer:
+                rows = (await answer.json())["rows"]
+            (row,) = (row for row in rows if row["jobId"] == job_id)
+            change = {"table": "docs", "id": row["_id"], "fields": {"size": row["size"] + 1}}
+            async with session.patch("/_rows", json=change) as answer:
+                assert answer.status == 200, await answer.text()
 
     async def log(self, proof: dict[str, Any], *texts: str, first: int = 1) -> None:
         """Add lines to the job's log."""
@@ -297,6 +308,19 @@ async def test_documents_become_files(deployment: Deployment, tmp_path: Path) ->
     forced = await deployment.operate("jobs", "docs", job_id, "--to", str(there), "--force")
     assert (forced.status, len(forced.out.splitlines())) == (0, 2)
     assert (there / "01-outside.md").read_text() == "# One\n"
+
+
+async def test_a_download_that_broke_off_leaves_no_file(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """What came is not what the row says: nothing half is there, and asking again may help."""
+    job_id = await deployment.enqueue()
+    proof = await deployment.claim(job_id, "token-of-a-test-torn")
+    await deployment.complete(proof, [document(0, "torn", "x" * 70_000, stored=True)])
+    await deployment.say_larger(job_id)
+    done = await deployment.operate("jobs", "docs", job_id, "--to", str(tmp_path / "docs"))
+    assert (done.status, "70000 bytes came of 70001" in done.err) == (69, True)
+    assert list((tmp_path / "docs").iterdir()) == []
 
 
 def digest(file: Path) -> str:
