@@ -225,7 +225,6 @@ class Outbox:
                 continue
             await self._offer(waiting)
             if not waiting.is_settled and not await self._queue.answers():
-                waiting.was_offered = False
                 return False
         return await self._report_crashes()  # those whose result turned out to be damaged
 
