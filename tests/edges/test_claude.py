@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from tests.fakes.messages_api import (
     say,
     scripted_api,
 )
-from tests.processes import running, until
+from tests.processes import command_line, running, until
 
 PATIENT = claude.Limits(stall=600, tool=600)
 
@@ -263,6 +265,174 @@ async def test_a_stalled_run_is_killed_with_everything_it_started(tmp_path: Path
             assert running(str(where.tree))
             run.cancel()
         assert running(str(where.tree)) == []
+
+
+def after_the_cli(tmp_path: Path, then: str) -> Path:
+    """Return a program that runs the real CLI, and *then* something more."""
+    program = tmp_path / "claude-and-more"
+    program.write_text(f'#!/bin/sh\n"{CLAUDE}" "$@" || exit $?\n{then}\n')
+    program.chmod(0o755)
+    return program
+
+
+async def test_a_run_without_a_sign_of_life_is_killed(tmp_path: Path) -> None:
+    """The service took the request and says nothing; no time limit of the job is waited for."""
+    where = places(tmp_path)
+    limits = claude.Limits(stall=8, tool=600)
+    async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
+        with pytest.raises(errors.Stalled, match=r"no sign of life for . s"):
+            await answered(api, where, limits=limits)
+        assert api.asked()
+    assert running(str(where.tree)) == []
+
+
+async def test_a_long_answer_is_a_sign_of_life(tmp_path: Path) -> None:
+    """While the model writes, piece by piece, the run is not quiet."""
+    script = Script(turns=(Turn(text="# Long\n\n" + "word " * 400, pace=0.25),))
+    async with scripted_api(script) as api:
+        answer = await answered(api, places(tmp_path), limits=claude.Limits(stall=6, tool=600))
+    assert answer.text.startswith("# Long")
+
+
+async def test_a_tool_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    """Grep over a tree that blocks; silence has another limit."""
+    where = places(tmp_path)
+    os.mkfifo(where.tree / "pipe")
+    read = Call(tool="Grep", input={"pattern": "x", "path": str(where.tree / "pipe")})
+    async with scripted_api(calls(read)) as api:
+        with pytest.raises(errors.Stalled, match="the tool Grep was not done after 2 s"):
+            await answered(api, where, limits=claude.Limits(stall=600, tool=2))
+    assert running(str(where.tree)) == []
+
+
+async def test_a_result_followed_by_a_hang_is_a_success(tmp_path: Path) -> None:
+    """The CLI is known to do that; what it wrote cost money, and is whole."""
+    where = places(tmp_path)
+    cli = after_the_cli(tmp_path, "exec sleep 300")
+    limits = claude.Limits(stall=600, tool=600, after_result=1)
+    async with scripted_api(say("# Done\n")) as api:
+        answer = await answered(api, where, limits=limits, cli=cli)
+    assert answer.text.strip() == "# Done"
+    assert running(str(where.tree)) == []
+
+
+async def test_an_error_followed_by_a_hang_is_none(tmp_path: Path) -> None:
+    """Only a result that stands makes up for the end that did not come."""
+    program = tmp_path / "claude-and-more"
+    program.write_text(f'#!/bin/sh\n"{CLAUDE}" "$@"\nexec sleep 300\n')
+    program.chmod(0o755)
+    limits = claude.Limits(stall=600, tool=600, after_result=1)
+    async with scripted_api(say("never", Status(code=500, times=None))) as api:
+        with pytest.raises(errors.ClaudeFailed, match="500"):
+            await answered(api, places(tmp_path), limits=limits, cli=program)
+
+
+async def test_a_cli_that_was_killed_ran_out_of_memory(tmp_path: Path) -> None:
+    """Nobody else but the kernel sends SIGKILL to a run."""
+    where = places(tmp_path)
+    async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
+        async with asyncio.TaskGroup() as group:
+            run = group.create_task(failure_of(api, where))
+            await until(api.asked, limit=30)
+            for pid in running(f"{CLAUDE.resolve()}") or running("--strict-mcp-config"):
+                here = Path(f"/proc/{pid}/cwd").readlink()
+                if here == where.tree and not is_launcher(pid):
+                    os.kill(pid, signal.SIGKILL)
+        assert isinstance(run.result(), errors.OutOfMemory)
+
+
+async def test_a_cli_that_crashes_is_told_by_its_status(tmp_path: Path) -> None:
+    """And by the end of its standard error, which the job's log has as well."""
+    program = tmp_path / "claude"
+    program.write_text("#!/bin/sh\necho it is broken >&2\nexit 3\n")
+    program.chmod(0o755)
+    log: list[tuple[str, str]] = []
+    async with scripted_api(say("never")) as api:
+        with pytest.raises(errors.ClaudeFailed, match=r"status 3 .*: it is broken"):
+            await answered(api, places(tmp_path), cli=program, log=log)
+    assert log == [("error", "the CLI's standard error ended with:\nit is broken")]
+
+
+async def test_what_a_run_does_is_logged(tmp_path: Path) -> None:
+    """Start, each look, troubles, and the end with its price."""
+    where = places(tmp_path, {"src/app.py": "print(42)\n"})
+    read = Call(tool="Read", input={"file_path": str(where.tree / "src/app.py")})
+    turns = (Turn(calls=(read,), faults=(Status(code=529),)), Turn(text="# Done"))
+    log: list[tuple[str, str]] = []
+    async with scripted_api(Script(turns=turns)) as api:
+        await answered(api, where, log=log)
+    started, retry, reading, ended = [text for _, text in log]
+    assert started.startswith("the Claude CLI 2.")
+    assert "529" in retry
+    assert reading == "reading src/app.py"
+    assert ended.startswith("the run reported success: model claude-")
+    assert {level for level, _ in log} == {"info"}
+
+
+async def test_open_standard_input_costs_no_time(tmp_path: Path) -> None:
+    """The CLI waits three seconds for more of it, unless it is closed."""
+    log: list[tuple[str, str]] = []
+    async with scripted_api(say("# Done\n")) as api:
+        await answered(api, places(tmp_path), log=log)
+    assert "no stdin data" not in str(log)
+
+
+async def test_a_rate_limit_is_not_taken_for_a_refused_credential(tmp_path: Path) -> None:
+    """Both come in a result that calls itself a success."""
+    for code, kind in ((429, errors.RateLimited), (401, errors.CredentialRefused)):
+        home = tmp_path / str(code)
+        home.mkdir()
+        script = say("never", Status(code=code, times=None))
+        async with scripted_api(script) as api:
+            failure = await failure_of(api, places(home), kind="CLAUDE_CODE_OAUTH_TOKEN")
+        assert type(failure) is kind
+
+
+async def failure_of(
+    api: ScriptedApi, where: Workspace, *, kind: str = "ANTHROPIC_API_KEY"
+) -> errors.JobError | None:
+    """Return how a run fails."""
+    try:
+        await answered(api, where, kind=kind)
+    except errors.JobError as error:
+        return error
+    return None
+
+
+def is_launcher(pid: int) -> bool:
+    """Whether *pid* is what watches a run."""
+    return "launcher.py" in command_line(pid)
+
+
+def setup_for(api: ScriptedApi) -> claude.Setup:
+    """Return how a worker would ask *api*."""
+    credential = Credential(kind="CLAUDE_CODE_OAUTH_TOKEN", value=PLACEHOLDER)
+    return claude.Setup(cli=str(CLAUDE), model=None, base_url=api.url, credential=credential)
+
+
+async def test_a_credential_is_tested_with_one_small_request(tmp_path: Path) -> None:
+    """Through the same CLI and room as every job, without a tool and a file to see."""
+    async with scripted_api(say("ready")) as api:
+        await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+        (request,) = api.asked()
+    assert json.loads(request.body).get("tools", []) == []
+    assert running(str(tmp_path)) == []
+
+
+async def test_a_test_tells_that_the_credential_is_refused(tmp_path: Path) -> None:
+    """As a job would have."""
+    async with scripted_api(say("never", Status(code=401, times=None))) as api:
+        with pytest.raises(errors.CredentialRefused):
+            await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+
+
+async def test_a_test_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the service says nothing."""
+    monkeypatch.setattr(claude, "PROBE_LIMIT", 3.0)
+    async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
+        with pytest.raises((errors.TimedOut, errors.Stalled)):
+            await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+    assert running(str(tmp_path)) == []
 
 
 async def test_a_cli_that_is_not_there_is_said(tmp_path: Path) -> None:
