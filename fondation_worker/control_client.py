@@ -12,6 +12,7 @@ from fondation_worker.errors import NoWorker
 LIMIT = 5.0  # seconds: a worker that takes longer is not well
 RELOAD_LIMIT = 30.0
 LARGEST_ANSWER = 4 * 1024 * 1024  # bytes
+NO_WORKER = "what answers there is no worker"
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 where it listens, not we
 
 
@@ -62,13 +63,17 @@ def ask_control(
 def ask_health(address: tuple[str, int]) -> tuple[int, dict[str, Any]]:
     """Ask `GET /health` at *address*; return the status and the JSON answer. Raises NoWorker."""
     host, port = _ANYWHERE.get(address[0], address[0]), address[1]
+    connection = http.client.HTTPConnection(host, port, timeout=LIMIT)
     try:
-        return _asked(http.client.HTTPConnection(host, port, timeout=LIMIT), "GET", "/health", None)
+        status, answer = _asked(connection, "GET", "/health", None)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoWorker(
             f"no worker answers at {host}:{port}: {_words(error)}; is it running, and with this"
             " HEALTH_ADDRESS?"
         ) from error
+    if "status" not in answer or "workerId" not in answer:
+        raise NoWorker(f"{NO_WORKER}: {host}:{port}; is HEALTH_ADDRESS right?")
+    return status, answer
 
 
 def _asked(
@@ -86,11 +91,11 @@ def _asked(
     finally:
         connection.close()
     if not isinstance(answer, dict):
-        raise ValueError("what answers there is no worker")  # noqa: TRY004 said as no answer
+        raise ValueError(NO_WORKER)  # noqa: TRY004 said as no answer
     return response.status, answer
 
 
 def _words(error: BaseException) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return "what answers there is no worker"
+        return NO_WORKER
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

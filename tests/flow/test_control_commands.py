@@ -100,12 +100,13 @@ def _left_behind(path: Path) -> None:
         made.bind(str(path))
 
 
-async def test_health_of_something_else_is_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", [b"ok", b"[]", b"{}", b'{"status": "UP"}'])
+async def test_health_of_something_else_is_1(tmp_path: Path, body: bytes) -> None:
     """Another program may have the port: that it answers is no health."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
         writer.close()
 
@@ -113,7 +114,8 @@ async def test_health_of_something_else_is_1(tmp_path: Path) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         done = await run("health", STATE_DIR=str(tmp_path), HEALTH_ADDRESS=f"127.0.0.1:{port}")
-    assert (done.status, "is no worker" in done.err) == (1, True)
+    assert (done.status, done.out) == (1, "")
+    assert "is no worker" in done.err
 
 
 def test_an_address_to_listen_at_is_asked_on_this_host() -> None:

@@ -336,15 +336,19 @@ async def test_a_log_is_printed_and_followed_to_the_end(deployment: Deployment) 
     printed = await deployment.operate("jobs", "logs", job_id)
     ends = [line.split()[-1] for line in printed.out.splitlines()]
     assert ends == ["1", "2", "3", "4", "5"]
-    following = asyncio.create_task(deployment.operate("jobs", "logs", "-f", job_id, "--json"))
-    await deployment.log(proof, "line 6", first=6)
-    await deployment.complete(proof, [document_of("x")])
-    followed = await following
-    assert followed.status == 0, followed.err
-    lines = [json.loads(line) for line in followed.out.splitlines()]
-    assert [line["msg"] for line in lines] == [f"line {n}" for n in range(1, 7)]
+    command = ("jobs", "logs", "-f", job_id, "--json")
+    async with at_a_terminal(*command, environment=deployment.environment) as terminal:
+        await until(lambda: "line 5" in terminal.shown, limit=30)
+        await deployment.log(proof, "line 6", first=6)
+        await until(lambda: "line 6" in terminal.shown, limit=30)
+        await deployment.log(proof, "line 7", first=7)
+        await deployment.complete(proof, [document_of("x")])
+        assert await terminal.ended() == 0
+    shown = terminal.shown.splitlines()
+    lines = [json.loads(line) for line in shown if line.startswith("{")]
+    assert [line["msg"] for line in lines] == [f"line {n}" for n in range(1, 8)]
     assert {line["attempt"] for line in lines} == {1}
-    assert "completed" in followed.err
+    assert f"{job_id} is completed" in shown[-1]
 
 
 async def test_a_job_is_waited_for(deployment: Deployment) -> None:
