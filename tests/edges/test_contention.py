@@ -30,10 +30,10 @@ async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
         yield running
 
 
-async def test_each_job_is_claimed_once(backend: Backend) -> None:
+@pytest.mark.parametrize("name", ["conflict", "lostReply"])
+async def test_each_job_is_claimed_once(backend: Backend, name: str) -> None:
     """Every worker asks again with its token: no job is given twice, none is lost."""
-    await fault(backend, fault="conflict", path="queue:claim", times=20)
-    await fault(backend, fault="lostReply", path="queue:claim", times=10)
+    await fault(backend, fault=name, path="queue:claim", times=15)
     async with connect(backend.url, "") as convex, asyncio.TaskGroup() as group:
         queues = [
             Queue(
