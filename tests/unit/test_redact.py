@@ -44,7 +44,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "percent, lower": lambda text: quote(text, safe="").lower() if text.islower() else text,
     "percent, every byte": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
     "quoted": shlex.quote,
-    "quoted twice": lambda text: f'"{text.replace(chr(39), chr(39) + chr(34) + chr(39))}"',
+    "quoted by hand": lambda text: "'" + text.replace("'", "'\\''") + "'",
     "backslashes": lambda text: "".join(c if c.isalnum() else f"\\{c}" for c in text),
     "json": lambda text: json.dumps(text)[1:-1],
 }
