@@ -83,7 +83,7 @@ async def test_functions_that_are_not_there_are_shown_by_health(tmp_path: Path) 
     """A wrong CONVEX_FUNCTIONS: the worker asks on, and says why it gets nothing."""
     async with on_stage(tmp_path, say("never")) as stage:
         worker = await stage.worker(CONVEX_FUNCTIONS="elsewhere/")
-        await until(lambda: "Could not find public function" in worker.messages())
+        await until(lambda: "queue:claim" in worker.messages(), what="for a claim without answer")
         health = await stage.health(worker)
         assert health["status"] == "degraded"
         assert "Could not find public function" in " ".join(health["reasons"])
