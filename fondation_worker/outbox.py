@@ -70,6 +70,7 @@ class Outbox:
         self._deployment = deployment
         self._queue = queue
         self._waiting: dict[Token, _Waiting] = {}
+        self._attended: dict[Token, _Waiting] = {}  # those put, whose slot has yet to deliver them
         self._crashed: dict[Token, Path] = {}  # claims of earlier lives, and their files
         self._refused = RefusedResults(life.state_dir)
         self._catching_up = asyncio.Lock()
@@ -149,18 +150,21 @@ class Outbox:
         It is there, whole, also when this is cancelled.
         """
         waiting = _Waiting(token=token, since=self._queue.now(), result=result, is_attended=True)
-        self._waiting[token] = waiting
+        self._waiting[token] = self._attended[token] = waiting
         await to_the_end(self._keep(waiting))
 
     async def _keep(self, waiting: _Waiting) -> None:
         """Write the result to disk; a disk that refuses leaves it in memory."""
-        if waiting.result is None:
-            return
+        async with waiting.offering:  # what is handed in meanwhile must not be written after that
+            if waiting.result is not None and not waiting.is_settled:
+                await self._write(waiting, waiting.result)
+
+    async def _write(self, waiting: _Waiting, result: Result) -> None:
         kept = Entry(
             token=waiting.token,
             deployment=self._deployment,
             since=waiting.since,
-            result=waiting.result,
+            result=result,
         )
         try:
             parent = self._life.state() / "outbox"
@@ -178,7 +182,7 @@ class Outbox:
 
     async def deliver(self, token: Token) -> None:
         """Offer the result of *token* until Convex takes it. Raises LeaseLost and Refused."""
-        waiting = self._waiting[token]
+        waiting = self._attended.pop(token)  # a claim of another slot may have handed it in by now
         tries = 0
         try:
             while not waiting.is_settled:

@@ -145,3 +145,20 @@ async def test_a_refused_result_is_told_and_kept(backend: Backend, tmp_path: Pat
         with pytest.raises(LeaseLost, match="canceled"):
             await outbox.deliver(claimed.token)
         assert (outbox.waiting[0], outbox.refused) == (0, 1)
+
+
+async def test_a_result_that_another_slot_handed_in_is_delivered(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """Before its claim another slot offers what waits here, before our own does."""
+    async with worker(backend, tmp_path, "w-1") as (queue, outbox):
+        claimed = await queue.claim()
+        assert isinstance(claimed, Claimed)
+        await queue.heartbeat(claimed.token, beat=1, report=Report(status="gathering"))
+        putting = asyncio.create_task(outbox.put(claimed.token, RESULT))
+        await asyncio.sleep(0)  # it has begun to write
+        await outbox.before_claim()
+        await putting
+        await outbox.deliver(claimed.token)
+        assert outbox.waiting == (0, None)
+    assert list((tmp_path / "state").rglob("manifest*")) == []
