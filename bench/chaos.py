@@ -45,6 +45,7 @@ LOOK = 0.5  # seconds between two looks at the jobs
 MOST_ATTEMPTS = 20  # what `jobs:enqueue` takes at most: a killed run spends one
 BIG = 100_000  # characters; more than one row takes, so that this document becomes a file
 ON_DISK = "the result is on disk"  # what a worker logs once its result outlives it
+BEGUN = "control: "  # what it logs when it has cleared what earlier lives left
 RESTART_WAIT = 0.1  # seconds before a worker that ended is started again
 CLEAN_UP = 90.0  # seconds that what is scheduled may take after the last job
 SETTINGS = {
@@ -111,6 +112,13 @@ class Place:
             async with worker(self._environment, self.home / "log") as self._process:
                 while self._process.exit_status is None:
                     await asyncio.sleep(RESTART_WAIT)
+
+    async def live_once_more(self) -> None:
+        """Start a worker, to clear what the last kill has left, and stop it."""
+        starts = len(self.said(BEGUN))
+        async with worker(self._environment, self.home / "log"):
+            while len(self.said(BEGUN)) == starts:
+                await asyncio.sleep(RESTART_WAIT)
 
     def kill(self) -> None:
         """SIGKILL the worker, in the middle of whatever it does."""
@@ -208,6 +216,8 @@ async def while_jobs_run(
         for task in [*trouble, *living]:
             task.cancel()
     await backend.restart()  # it may have been cancelled between the end and the new start
+    async with asyncio.timeout(plan.limit):
+        await asyncio.gather(*(place.live_once_more() for place in fleet))
     return restarts
 
 
