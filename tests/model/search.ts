@@ -217,7 +217,7 @@ function hashed(name: string): string {
 }
 
 /** Hold still what functions read besides the tables: clock, chance, keys. The way back. */
-function pin(): () => void {
+export function pin(): () => void {
   const { now } = Date;
   const { random } = Math;
   const { subtle } = globalThis.crypto;
