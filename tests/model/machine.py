@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
 )
 
@@ -35,10 +36,10 @@ FINAL = ("invalid_job", "too_large")
 SNOOZED = ("rate_limited", "credential_refused")
 ONCE_MORE = ("no_result",)
 RETRIED = ("claude_failed", "timeout", "crash")
+failures = st.sampled_from((*FINAL, *SNOOZED, *ONCE_MORE, *RETRIED))
 
-pauses = st.sampled_from((1, SECOND, 5 * SECOND, 29_999, FIRST_LEASE, MINUTE, GRACE)) | st.integers(
-    1, 20 * MINUTE
-)
+shortly = st.sampled_from((1, SECOND, 5 * SECOND, 29_999, FIRST_LEASE, MINUTE))
+pauses = shortly | shortly | st.sampled_from((5 * MINUTE, GRACE)) | st.integers(1, 20 * MINUTE)
 often = st.sampled_from((True, True, True, False))
 
 
@@ -111,6 +112,7 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.now = START
         self.known: list[Job] = []
+        self.claimed: list[Claim] = []
         self.tokens = 0
         self.pulse = START
         self.resumed: int | None = None
@@ -149,7 +151,14 @@ class Protocol(RuleBasedStateMachine):
         self.known.append(job)
         return job
 
-    @rule(job=jobs)
+    @rule(job=jobs, is_retry=st.booleans())
+    def steer(self, job: Job, is_retry: bool) -> None:  # noqa: FBT001 - by hypothesis
+        """An operator cancels a job or has it tried again."""
+        if is_retry:
+            self.retry(job)
+        else:
+            self.cancel(job)
+
     def cancel(self, job: Job) -> None:
         """A cancelled job is nobody's; an ended one stays what it is."""
         status = self.row(job)["status"]
@@ -160,7 +169,6 @@ class Protocol(RuleBasedStateMachine):
         assert self.row(job)["status"] == "canceled"
         job.holder, job.lease, job.exclusive, job.returns = None, 0, 0, 0
 
-    @rule(job=jobs)
     def retry(self, job: Job) -> None:
         """A retried job has all of its attempts, and takes nothing from who may hand in."""
         status = self.row(job)["status"]
@@ -179,7 +187,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(
         target=claims,
         worker=st.integers(1, 5),
-        documents=st.integers(1, 4),
+        documents=st.integers(1, 3),
         lease=st.sampled_from((10, 30, 300)),
     )
     def claim(self, worker: int, documents: int, lease: int) -> Claim | MultipleResults[Claim]:
@@ -203,7 +211,9 @@ class Protocol(RuleBasedStateMachine):
         job.holder = token
         job.lease = job.exclusive = self.now + min(lease * SECOND, FIRST_LEASE)
         contents = [f"document {n} of {token}" for n in range(documents)]
-        return Claim(token, job, job.attempt, lease * SECOND, contents)
+        claim = Claim(token, job, job.attempt, lease * SECOND, contents)
+        self.claimed.append(claim)
+        return claim
 
     @rule(claim=claims)
     def claim_again(self, claim: Claim) -> None:
@@ -273,7 +283,14 @@ class Protocol(RuleBasedStateMachine):
         claim.job.result = claim.contents
         self.ended(claim.job)
 
-    @rule(claim=claims, failure=st.sampled_from((*FINAL, *SNOOZED, *ONCE_MORE, *RETRIED)))
+    @rule(claim=claims, failure=failures | st.none())
+    def give_up(self, claim: Claim, failure: str | None) -> None:
+        """An attempt ends without a result."""
+        if failure is None:
+            self.release(claim)
+        else:
+            self.fail(claim, failure)
+
     def fail(self, claim: Claim, failure: str) -> None:
         """What becomes of the job is decided by the class alone."""
         if self.settle("fail", claim, **{"class": failure, "message": "no"}):
@@ -292,12 +309,33 @@ class Protocol(RuleBasedStateMachine):
             job.last_class = failure
             self.ended(job)
 
-    @rule(claim=claims)
     def release(self, claim: Claim) -> None:
         """A job that is given back is due at once and has lost nothing."""
         if self.settle("release", claim):
             self.given_back(claim.job, was_spent=claim.beat > 0, delay=0)
             self.ended(claim.job)
+
+    @precondition(lambda self: self.live())
+    @rule(which=st.integers(0, 9), to_do=st.sampled_from(("beat", "draft", "stage", "complete")))
+    def work(self, which: int, to_do: str) -> None:
+        """One of those who may hand in goes on with its work."""
+        live = self.live()
+        claim = live[which % len(live)]
+        match to_do:
+            case "beat":
+                self.heartbeat(
+                    claim, late=False, status=IN_FLIGHT[which % 4] if which % 4 else None
+                )
+            case "draft":
+                self.stage(claim, {0, 1, 2, 3}, draft=True)
+            case "stage":
+                self.stage(claim, {which % 4, 0}, draft=False)
+            case "complete":
+                self.complete(claim, first=which % 2 == 0)
+
+    def live(self) -> list[Claim]:
+        """Return the claims that may hand in."""
+        return [claim for claim in self.claimed if claim.job.holder == claim.token]
 
     # Time.
 
