@@ -16,6 +16,10 @@ NO_WORKER = "what answers there is no worker"
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 where it listens, not we
 
 
+class Wedged(NoWorker):
+    """A worker has its control socket, and does not answer."""
+
+
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP to a socket that is a file."""
 
@@ -49,12 +53,19 @@ def ask_control(
             " CONTROL_SOCKET (or STATE_DIR)?"
         ) from error
     except ConnectionRefusedError as error:
+        if not path.is_socket():
+            raise NoWorker(f"{path} is no socket: is CONTROL_SOCKET right?") from error
         raise NoWorker(
             f"nobody answers at {path}: the worker that made it is gone; start it again"
         ) from error
     except PermissionError as error:
         raise NoWorker(
             f"{path} is another user's: ask as the user that the worker runs as (sudo -u USER …)"
+        ) from error
+    except TimeoutError as error:
+        raise Wedged(
+            f"the worker at {path} is there and did not answer within {limit:g} s: look at its log,"
+            " or start it anew; what it was asked it may still do"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoWorker(f"no answer from the worker at {path}: {_words(error)}") from error

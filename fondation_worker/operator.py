@@ -21,6 +21,7 @@ STATUSES = (
     *("running", "failed"),  # written by front ends of the earlier worker only
 )
 NO_SUCH_JOB = "no_such_job"
+_LONGEST_ID = 60  # characters of an id that an error quotes
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -193,7 +194,7 @@ class Operator:
         """Return the job; Refused (NO_SUCH_JOB) where there is none."""
         answer = await self._query("jobs:get", {"jobId": job_id})
         if answer is None:
-            raise Refused(NO_SUCH_JOB, f"there is no job {job_id}")
+            raise _no_such_job(job_id)
         return _read(answer, JobRow)
 
     async def jobs(self, *, status: str | None, limit: int) -> list[JobRow]:
@@ -205,11 +206,11 @@ class Operator:
 
     async def cancel(self, job_id: str) -> Settled:
         """Cancel the job, at once and for good; one that has ended stays as it is."""
-        return _read(await self._mutation("jobs:cancel", {"jobId": job_id}), Settled)
+        return await self._settle("jobs:cancel", job_id)
 
     async def retry(self, job_id: str) -> Settled:
         """Let the job run again with all of its attempts."""
-        return _read(await self._mutation("jobs:retry", {"jobId": job_id}), Settled)
+        return await self._settle("jobs:retry", job_id)
 
     async def logs(self, job_id: str, *, after: float | None, limit: int = 1000) -> LogPage:
         """Return the next lines of the job's log, those *after* a `seq`."""
@@ -229,6 +230,15 @@ class Operator:
         """Give the file at *url*, which a document named, piece by piece."""
         return self._convex.download(url)
 
+    async def _settle(self, path: str, job_id: str) -> Settled:
+        """Call *path* about the job; Refused (NO_SUCH_JOB) where there is none."""
+        try:
+            return _read(await self._mutation(path, {"jobId": job_id}), Settled)
+        except Refused as refusal:
+            if refusal.message.endswith("jobId: is not in the table jobs"):
+                raise _no_such_job(job_id) from refusal
+            raise
+
     async def _query(self, path: str, arguments: Mapping[str, Any]) -> Any:
         return await self._convex.query(path, {**self._key, **arguments})
 
@@ -245,6 +255,11 @@ async def operating(config: OperatorConfig) -> AsyncIterator[Operator]:
     """Give the operator's side of the deployment that *config* names."""
     async with connect(config.convex_url, config.convex_functions) as convex:
         yield Operator(convex, config.operator_key)
+
+
+def _no_such_job(job_id: str) -> Refused:
+    cut = job_id if len(job_id) <= _LONGEST_ID else f"{job_id[:_LONGEST_ID]}…"
+    return Refused(NO_SUCH_JOB, f"there is no job {cut or 'without an id'}")
 
 
 def _read(answer: Any, kind: type[_Type]) -> _Type:

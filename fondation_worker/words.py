@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d)", re.IGNORECASE)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_NO_END = 100 * 366 * 86400  # seconds; far more cannot be reckoned with, as a number of 400 digits
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _TWO = 1.99  # of a unit: below, the next smaller one says more
 _HARMLESS = {"\u200c", "\u200d"}  # joiners: scripts and emoji need them, and they move nothing
@@ -79,7 +80,10 @@ def duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError("is not a duration with its unit, as 30s, 5min, 2h or 3d")
-    return float(match[1]) * _SECONDS[match[2].lower()]
+    seconds = float(match[1]) * _SECONDS[match[2].lower()]
+    if not seconds < _NO_END:
+        raise ValueError("is longer than anybody waits")
+    return seconds
 
 
 def point_in_time(text: str, now: float) -> float:
@@ -87,10 +91,8 @@ def point_in_time(text: str, now: float) -> float:
 
     Raises ValueError; a time without its zone is one, because whose zone would be a guess.
     """
-    try:
-        return now + duration(text.removeprefix("+")) * 1000
-    except ValueError:
-        pass
+    if _DURATION.fullmatch(text.strip().removeprefix("+")):
+        return now + duration(text.strip().removeprefix("+")) * 1000
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -16,7 +16,7 @@ import click
 from fondation_worker.cli.ending import EXIT_NOT_DONE, STATUSES, complain, ending
 from fondation_worker.cli.flags import config_option, json_option, setting_flags, taken
 from fondation_worker.config import ControlConfig, load_control
-from fondation_worker.control_client import RELOAD_LIMIT, ask_control, ask_health
+from fondation_worker.control_client import RELOAD_LIMIT, Wedged, ask_control, ask_health
 from fondation_worker.errors import NoWorker
 from fondation_worker.settings import CONTROL_SETTINGS
 from fondation_worker.words import length, plain
@@ -50,8 +50,9 @@ Exit status:
 def health(config: ControlConfig, *, as_json: bool) -> None:
     """Tell how the worker on this host is.
 
-    Whether it can do its work, and if not, why. Asks its control socket, and where there is none,
-    HEALTH_ADDRESS. Fit for a container's HEALTHCHECK.
+    Whether it can do its work, and if not, why; what waits to be handed in, and how far Convex's
+    clock is from this host's. Asks its control socket, and where there is none, HEALTH_ADDRESS. Fit
+    for a container's HEALTHCHECK.
     """
     answer = _health(config)
     if as_json:
@@ -67,6 +68,8 @@ def _health(config: ControlConfig) -> Mapping[str, Any]:
     """Return what the worker says of itself; raise NoWorker."""
     try:
         status, answer = ask_control(config.control_socket, "GET", "/health")
+    except Wedged:
+        raise  # who answers at HEALTH_ADDRESS would be another worker, and well
     except NoWorker as error:
         if config.health_address is None or not config.health_address[1]:
             raise
@@ -90,11 +93,30 @@ def _in_words(answer: Mapping[str, Any]) -> list[str]:
     )
     lines = [head]
     lines += [f"  {reason}" for reason in answer.get("reasons") or ()]
+    lines += _beside(answer)
     jobs = answer.get("jobs")
     for job in jobs if isinstance(jobs, list) else ():
         if isinstance(job, dict):
             words = (f"attempt {job.get('attempt')}", job.get("progress"), job.get("repository"))
             lines.append(f"  {job.get('id')}: {', '.join(str(word) for word in words if word)}")
+    return lines
+
+
+def _beside(answer: Mapping[str, Any]) -> list[str]:
+    """Return what there is to say of results that wait, and of the clocks."""
+    lines = []
+    outbox = answer.get("outbox")
+    outbox = outbox if isinstance(outbox, dict) else {}
+    if waiting := outbox.get("waiting"):
+        oldest = outbox.get("oldestSeconds")
+        since = f", the oldest for {length(oldest)}" if isinstance(oldest, int | float) else ""
+        lines.append(f"  outbox: {waiting} finished results wait to be handed in{since}")
+    if refused := outbox.get("refused"):
+        lines.append(f"  outbox: {refused} results could not be handed in: STATE_DIR/refused/")
+    skew = answer.get("skewSeconds")
+    if isinstance(skew, int | float) and abs(skew) >= 1:
+        way = "ahead of" if skew > 0 else "behind"
+        lines.append(f"  Convex's clock is {length(abs(skew))} {way} this host's")
     return lines
 
 

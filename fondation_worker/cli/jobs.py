@@ -100,7 +100,10 @@ def _job_of(prompt_file: Any, said: dict[str, Any]) -> dict[str, Any]:
     }
     job = {names.get(name, name): value for name, value in said.items()}
     if prompt_file is not None:
-        job["prompt"] = prompt_file.read()
+        try:
+            job["prompt"] = prompt_file.read()
+        except UnicodeDecodeError as error:
+            raise click.UsageError(f"--prompt-file is no UTF-8 text: {error.reason}") from None
     return {name: float(value) if isinstance(value, int) else value for name, value in job.items()}
 
 

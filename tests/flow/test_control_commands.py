@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,8 @@ async def test_a_job_from_the_command_line_to_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["health", "pause", "resume", "reload"])
 async def test_no_worker_is_1_with_words(tmp_path: Path, command: str) -> None:
-    """No socket, one that nobody listens at, a file that is none."""
+    """No socket, one that nobody listens at, a file that is none, a path that is too long."""
+    (tmp_path / "file").touch()
     port = {"HEALTH_ADDRESS": "off"}
     for made, said in (
         (lambda _: None, "is a worker running"),
@@ -90,6 +92,8 @@ async def test_no_worker_is_1_with_words(tmp_path: Path, command: str) -> None:
         assert (done.status, done.out) == (1, "")
         assert said in done.err
         assert str(tmp_path / "control.sock") in done.err
+    none = await run(command, CONTROL_SOCKET=str(tmp_path / "file"), **port)
+    assert (none.status, "is no socket: is CONTROL_SOCKET right?" in none.err) == (1, True)
     deep = await run(command, STATE_DIR=f"/{'x' * 120}", **port)
     assert deep.status == 1
 
@@ -98,6 +102,59 @@ def _left_behind(path: Path) -> None:
     """Make a socket as a worker that was killed leaves it."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
+
+
+async def test_a_worker_that_hangs_is_not_taken_for_its_neighbour(tmp_path: Path) -> None:
+    """Its socket is there and mute: who answers at HEALTH_ADDRESS is another worker, and well."""
+    health = b'{"status": "healthy", "workerId": "neighbour"}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(health), health))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "control.sock"))
+        mute.listen()
+        async with server:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            done = await run("health", STATE_DIR=str(tmp_path), HEALTH_ADDRESS=address)
+    assert (done.status, done.out) == (1, "")
+    assert "is there and did not answer" in done.err
+
+
+async def test_health_tells_what_waits_and_whose_clock_is_off(tmp_path: Path) -> None:
+    """As JSON does; nothing of it where all is well."""
+    answers: list[dict[str, Any]] = [
+        {"outbox": {"waiting": 2, "oldestSeconds": 300, "refused": 1}, "skewSeconds": -7200.5},
+        {"outbox": {"waiting": 0, "oldestSeconds": None, "refused": 0}, "skewSeconds": 0.4},
+        {"outbox": None, "skewSeconds": None},
+    ]
+    shown: list[list[str]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = json.dumps({"status": "degraded", "workerId": "w"} | answers[len(shown)]).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "control.sock"):
+        for _ in answers:
+            done = await run("health", STATE_DIR=str(tmp_path), HEALTH_ADDRESS="off")
+            assert done.status == 0, done.err
+            shown.append(done.out.splitlines()[1:])
+    assert shown == [
+        [
+            "  outbox: 2 finished results wait to be handed in, the oldest for 5 min",
+            "  outbox: 1 results could not be handed in: STATE_DIR/refused/",
+            "  Convex's clock is 2 h behind this host's",
+        ],
+        [],
+        [],
+    ]
 
 
 @pytest.mark.parametrize("body", [b"ok", b"[]", b"{}", b'{"status": "UP"}'])

@@ -176,14 +176,24 @@ async def test_a_wrong_command_line_is_2(
     assert said in done.err
 
 
+async def test_a_prompt_that_is_no_text_is_2(deployment: Deployment) -> None:
+    """It is the operator's mistake, and no fault of the program."""
+    command = ("jobs", "enqueue", "--clone-url", URL, "--prompt-file", "-")
+    done = await deployment.operate(*command, stdin=b"\xff\x00\x8f")
+    assert (done.status, done.out) == (2, "")
+    assert "--prompt-file is no UTF-8 text" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         ("jobs show no-such-job", 1, "there is no job no-such-job"),
         ("jobs logs no-such-job", 1, "there is no job no-such-job"),
         ("jobs docs no-such-job --to /nonexistent", 1, "there is no job no-such-job"),
-        ("jobs cancel no-such-job", 1, "jobId"),
-        ("jobs retry no-such-job", 1, "jobId"),
+        ("jobs cancel no-such-job", 1, "there is no job no-such-job"),
+        ("jobs retry no-such-job", 1, "there is no job no-such-job"),
+        (f"jobs show {'k' * 10_000}", 1, f"there is no job {'k' * 60}…\n"),
+        (f"jobs cancel {'k' * 10_000}", 1, f"there is no job {'k' * 60}…\n"),
         ("jobs enqueue --prompt x --clone-url http://example.com/x", 1, "must be https://"),
         ("jobs list --convex-url http://127.0.0.1:1", 69, "is CONVEX_URL right"),
         ("jobs list --convex-functions elsewhere/", 69, "deploy the functions"),

@@ -62,6 +62,14 @@ def test_a_duration_has_its_unit(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
+@pytest.mark.parametrize("digits", [7, 30, 400])
+def test_a_duration_has_an_end(digits: int) -> None:
+    """A number of 400 digits is infinite to a computer."""
+    for read in (duration, lambda text: point_in_time(text, 0)):
+        with pytest.raises(ValueError, match="is longer than anybody waits"):
+            read(f"{'9' * digits}d")
+
+
 @pytest.mark.parametrize("text", ["30", "", "soon", "-5min", "5 parsecs"])
 def test_anything_else_is_no_duration(text: str) -> None:
     """It is not guessed."""
