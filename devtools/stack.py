@@ -131,6 +131,7 @@ def worker_environment(
         "HEALTH_ADDRESS": "127.0.0.1:0",
         "ALLOW_LOCAL_REPOSITORIES": "1",
         "DRAIN_TIME": "0",
+        "DISK_FLOOR": "64MiB",  # a laptop may have less free than a worker wants
     }
     if api:
         settings["ANTHROPIC_BASE_URL"] = api

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools.stack import CLAUDE, PLACEHOLDER, PROGRAM
+from devtools.stack import CLAUDE, PLACEHOLDER, PROGRAM, Keys, worker_environment
+from fondation_worker.config import load
 from tests.fakes.messages_api import Stall, say
 from tests.flow.stage import on_stage
 from tests.processes import command_line, parent_of, running, until
@@ -258,6 +259,12 @@ async def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal
     assert made.returncode == 130
     assert "everything that was started has been stopped" in said.decode()
     assert not running(str(TOP / ".demo"))
+
+
+def test_a_small_disk_does_not_stop_what_is_tried_by_hand(tmp_path: Path) -> None:
+    """A laptop may have less free than a worker's own DISK_FLOOR, and nobody would say why."""
+    settings = worker_environment("http://127.0.0.1:1", Keys.new(), tmp_path, api="http://[::1]:1")
+    assert 0 < load(settings).disk_floor <= 64 * 1024**2
 
 
 async def demo(home: Path) -> asyncio.subprocess.Process:
