@@ -9,8 +9,8 @@
  * name, pairs go on for a step and must come to the same names.
  */
 
-import { pulseOf } from "./actions.ts";
 import { contentOf } from "./documents.ts";
+import { pulseOf } from "./model.ts";
 import {
   type JobRow,
   jobsIn,

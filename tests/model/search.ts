@@ -2,11 +2,13 @@
 
 import { createHash, hash } from "node:crypto";
 import type { Modules } from "../../localconvex/functions.ts";
-import { type Action, actionsIn, callsOfEnded, type Model } from "./actions.ts";
+import { type Action, actionsIn } from "./actions.ts";
 import { nameOf } from "./canonical.ts";
 import { clock, ModelDeployment, OPERATOR_KEY, WORKER_KEY } from "./deployment.ts";
 import { digestsOf, documentsOf } from "./documents.ts";
+import { callsOfEnded } from "./handingin.ts";
 import { forgetTokens, judge, prune } from "./judge.ts";
+import type { Model } from "./model.ts";
 import { KINDS } from "./protocol.ts";
 import { Step, Violation } from "./step.ts";
 import { type Ghost, IDLE, jobsIn, type Worker, type World } from "./world.ts";
