@@ -64,4 +64,5 @@ def _settle(directory: Path) -> None:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split())[:LONGEST_REASON] or NO_REASON
+    text = words.encode(errors="replace").decode()  # halves of characters fit no file
+    return " ".join(text.split())[:LONGEST_REASON] or NO_REASON

@@ -110,8 +110,8 @@ def _make_way(path: Path) -> None:
 def _application(controls: Controls) -> web.Application:
     async def pause(request: web.Request) -> web.Response:
         try:
-            reason = _reason(await request.text())
-        except ValueError as error:
+            reason = _reason(await request.read())
+        except (ValueError, web.PayloadAccessError, web.RequestPayloadError) as error:
             return _error(_BAD_REQUEST, f'{error}; send {{"reason": "words"}}, or nothing')
         if not controls.pause(reason):
             return _error(
@@ -154,9 +154,12 @@ async def _only_the_owner(request: web.Request, handler: _Answer) -> web.StreamR
         return _error(refusal.status, refusal.reason)
 
 
-def _reason(body: str) -> str:
+def _reason(body: bytes) -> str:
     """Return the reason in a request; raise ValueError for what is none."""
-    asked = json.loads(body) if body.strip() else {}
+    try:
+        asked = json.loads(body) if body.strip() else {}
+    except RecursionError:
+        raise ValueError("that is nested too deep") from None
     reason = asked.get("reason", "") if isinstance(asked, dict) else None
     if not isinstance(reason, str):
         raise ValueError("that is no reason")  # noqa: TRY004 the caller made a mistake in words

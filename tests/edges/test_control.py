@@ -84,7 +84,9 @@ async def test_pause_and_resume_are_answered_with_the_state(home: Path) -> None:
         assert (await ask(home, "POST", "/pause"))[1]["reason"] == "no reason was given"
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"reason": 1}'])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"reason": 1}', b'{"reason": "\xff"}', b"[" * 200_000]
+)
 async def test_a_body_that_is_none_is_refused_in_words(home: Path, body: bytes) -> None:
     """And nothing is paused by mistake."""
     async with controlled(home) as worker:
@@ -92,6 +94,31 @@ async def test_a_body_that_is_none_is_refused_in_words(home: Path, body: bytes) 
         assert status == 400
         assert "reason" in answer["error"]
         assert worker.pause.reason is None
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Encoding": "gzip"}, {"Content-Type": "text/plain; charset=no-such"}]
+)
+async def test_what_a_header_says_of_the_body_harms_nothing(
+    home: Path, headers: dict[str, str]
+) -> None:
+    """It is no fault of the program: no status 500, no traceback in the log."""
+    async with (
+        controlled(home),
+        aiohttp.UnixConnector(str(home / "control.sock")) as way,
+        aiohttp.ClientSession(connector=way) as session,
+        session.post("http://worker/pause", data=b"{}", headers=headers, compress=False) as answer,
+    ):
+        assert answer.status in {200, 400}
+        assert await answer.json()
+
+
+async def test_a_reason_that_is_half_a_character_is_kept(home: Path) -> None:
+    """As a shell with another character set sends it: paused is paused, on disk too."""
+    async with controlled(home) as worker:
+        status, answer = await ask(home, "POST", "/pause", b'{"reason": "new \\udcff disks"}')
+        assert (status, answer["reason"]) == (200, "new ? disks")
+        assert Pause(home).reason == worker.pause.reason == "new ? disks"
 
 
 async def test_a_reload_tells_its_faults(home: Path) -> None:
