@@ -79,7 +79,7 @@ def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
                 texts[key.upper()] = text
         except configparser.InterpolationError:
             faults.append(
-                f"{file}: {key}: a $ is written $$, and ${{name}} is a value of this file"
+                f"{file}: {key.upper()}: a $ is written $$, and ${{name}} is a value of this file"
             )
     return texts
 

@@ -128,6 +128,15 @@ def test_a_faulty_file_is_told_in_words(tmp_path: Path, text: str, said: str) ->
     assert any(said in fault and str(file) in fault for fault in faults_of(ENOUGH, file))
 
 
+def test_a_faulty_line_is_told_once(tmp_path: Path) -> None:
+    """Not also as one that is missing."""
+    file = tmp_path / "worker.conf"
+    file.write_text("[worker]\nconvex_url = https://$name.convex.cloud\n")
+    environ = {name: value for name, value in ENOUGH.items() if name != "CONVEX_URL"}
+    (fault,) = faults_of(environ, file)
+    assert "CONVEX_URL: a $ is written $$" in fault
+
+
 def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
     """The way for systemd credentials and container secrets; a last line break is no part."""
     file = tmp_path / "key"
