@@ -9,7 +9,7 @@ import click
 from fondation_worker.cli import following, joblog, jobview, terminal
 from fondation_worker.cli.ending import EXIT_NOT_DONE, STATUSES
 from fondation_worker.cli.flags import json_option
-from fondation_worker.cli.options import asking_convex, milliseconds, now, time_in_milliseconds
+from fondation_worker.cli.options import asking_convex, checked_time, milliseconds, now, reckoned
 from fondation_worker.errors import JobEndedBadly
 from fondation_worker.operator import STATUSES as JOB_STATUSES, JobRow, Operator
 from fondation_worker.saving import save
@@ -43,7 +43,7 @@ def jobs() -> None:
 @click.option("--priority", type=click.IntRange(-10, 10), help="Higher first [0].")
 @click.option(
     "--run-at",
-    callback=time_in_milliseconds,
+    callback=checked_time,
     metavar="TIME",
     help="Not before: a duration from now (30min, 2h, 3d) or a time (2031-05-01T06:00Z).",
 )
@@ -71,6 +71,7 @@ async def enqueue(
     --dedupe-key, with which asking again is safe.
     """
     job = _job_of(prompt_file, said)
+    job["runAt"] = await reckoned(operator, job["runAt"])
     done = await operator.enqueue(job)
     if not as_json:
         terminal.say(done.job_id)
@@ -84,7 +85,7 @@ async def enqueue(
 
 
 def _job_of(prompt_file: Any, said: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `jobs:enqueue`."""
+    """Return the arguments of `jobs:enqueue`, `runAt` as it was written."""
     if (said["prompt"] is None) == (prompt_file is None):
         raise click.UsageError("exactly one of --prompt and --prompt-file is needed")
     if (said["clone_url"] is None) == (said["repository_id"] is None):

@@ -13,7 +13,7 @@ import click
 from fondation_worker.cli.ending import ending
 from fondation_worker.cli.flags import config_option, setting_flags, taken
 from fondation_worker.config import load_operator
-from fondation_worker.operator import operating
+from fondation_worker.operator import Operator, operating
 from fondation_worker.settings import OPERATOR_SETTINGS
 from fondation_worker.words import duration, point_in_time
 
@@ -48,12 +48,23 @@ def milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> fl
         raise click.BadParameter(f"{value!r} {error}") from None
 
 
-def time_in_milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Return the milliseconds since the epoch of a time, or of a duration from now."""
+def checked_time(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return *value* if it is a time, or a duration from now; what that comes to: `reckoned`."""
     try:
-        return None if value is None else round(point_in_time(value, now()))
+        if value is not None:
+            point_in_time(value, 0)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} {error}") from None
+    return value
+
+
+async def reckoned(operator: Operator, time_: str | None) -> float | None:
+    """Return the milliseconds since the epoch of a checked time; from now is by Convex's clock."""
+    if time_ is None:
+        return None
+    at = point_in_time(time_, 0)
+    from_now = at != point_in_time(time_, 1)
+    return float(round(at + (await operator.workers()).now if from_now else at))
 
 
 def now() -> float:

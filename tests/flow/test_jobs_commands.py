@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from devtools.backend import Backend, local_backend
 from devtools.stack import PROGRAM, Keys
 from fondation_worker.convex import Convex, connect
 from fondation_worker.result import Document
+from tests.flow.test_time import an_hour_off
 from tests.processes import until
 from tests.terminals import Run, at_a_terminal, run, run_with_input
 
@@ -144,6 +146,21 @@ async def test_a_job_is_put_in_with_all_that_can_be_said(deployment: Deployment)
     }  # fmt: skip
     assert {name: shown[name] for name in wanted} == wanted
     assert shown["runAt"] - shown["createdAt"] == pytest.approx(2 * 86_400_000, abs=60_000)
+
+
+async def test_a_job_due_from_now_is_due_by_convex_s_clock(deployment: Deployment) -> None:
+    """An operator's clock may be an hour off; a time with its zone is what it says."""
+    for said, wanted in (("2h", 7_200_000), ("2001-05-01T06:00Z", None)):
+        command = ("jobs", "enqueue", "--prompt", "x", "--clone-url", URL, "--run-at", said)
+        done = await run(*command, **deployment.environment, **an_hour_off())
+        assert done.status == 0, done.err
+        shown = await deployment.operate("jobs", "show", done.out.strip(), "--json")
+        row = json.loads(shown.out)
+        if wanted is None:
+            assert row["runAt"] == datetime(2001, 5, 1, 6, tzinfo=UTC).timestamp() * 1000
+        else:
+            assert row["runAt"] - row["createdAt"] == pytest.approx(wanted, abs=60_000)
+        await deployment.operate("jobs", "cancel", row["id"])
 
 
 async def test_the_same_dedupe_key_is_the_same_job(deployment: Deployment) -> None:
