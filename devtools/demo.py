@@ -25,6 +25,7 @@ from tests.fakes.messages_api import Explore, Rule, scripted_api
 HOME = REPOSITORY / ".demo"
 ENDED = {"completed", "dead", "canceled"}
 LOOK_INTERVAL = 0.25  # seconds
+PATIENCE = 15.0  # seconds that a job may wait before we tell where the reason stands
 PAUSE_PER_TURN = 0.7  # seconds: the script answers at once, and people want to see it work
 EXIT_INTERRUPTED = 130
 
@@ -134,7 +135,7 @@ async def followed(queue: Operator, job_id: str) -> dict[str, Any]:
         console=console,
         disable=not console.is_terminal,
     )
-    started, shown = time.monotonic(), ""
+    started, shown, told = time.monotonic(), "", False
     with progress:
         bar = progress.add_task("waiting for a worker", total=4, status="pending")
         while True:
@@ -148,6 +149,9 @@ async def followed(queue: Operator, job_id: str) -> dict[str, Any]:
                 console.print(f"{time.monotonic() - started:5.1f} s  {shown}")
             if ended:
                 return job
+            if job["status"] == "pending" and not told and time.monotonic() - started > PATIENCE:
+                told = True
+                console.print(f"Nobody takes it yet; why: {HOME / 'worker.log'}", markup=False)
             await asyncio.sleep(LOOK_INTERVAL)
 
 
