@@ -65,16 +65,25 @@ async def analyse(
             follower.note(ended)
             _judge(order, account, ended)
         elif halted is None:
-            raise OutOfMemory("the run's launcher was killed; the host may be out of memory")
+            raise _killed("the run's launcher", kills_before)
         status = ended.status if ended else None
-        if account.finished is None and (status in _KILLED or kills() > kills_before):
-            raise OutOfMemory("the Claude CLI was killed; the host or this worker is out of memory")
+        if account.finished is None and status in _KILLED:
+            raise _killed("the Claude CLI", kills_before)
         finished = account.success(exit_status=status, complaint=complaint)
     except JobError:
         _log_complaint(log, "error", complaint)
         raise
     _log_complaint(log, "info", complaint)
     return Answer(text=finished.text, usage=finished.usage)
+
+
+def _killed(what: str, kills_before: int) -> JobError:
+    """Return what it means that *what* was killed by nobody here: the kernel counts its own."""
+    if kills() > kills_before:
+        return OutOfMemory(
+            f"{what} was killed: this host, or its limit for the worker, ran out of memory"
+        )
+    return ClaudeFailed(f"{what} was killed (SIGKILL) by somebody else; memory had not run out")
 
 
 def _judge(order: Order, account: Account, ended: Ended) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -327,8 +328,8 @@ async def test_an_error_followed_by_a_hang_is_none(tmp_path: Path) -> None:
             await answered(api, places(tmp_path), limits=limits, cli=program)
 
 
-async def test_a_cli_that_was_killed_ran_out_of_memory(tmp_path: Path) -> None:
-    """Nobody else but the kernel sends SIGKILL to a run."""
+async def test_a_cli_that_was_killed_did_not_run_out_of_memory(tmp_path: Path) -> None:
+    """The kernel counts whom it kills for memory, and it was not the kernel."""
     where = places(tmp_path)
     async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
         async with asyncio.TaskGroup() as group:
@@ -338,7 +339,41 @@ async def test_a_cli_that_was_killed_ran_out_of_memory(tmp_path: Path) -> None:
                 here = Path(f"/proc/{pid}/cwd").readlink()
                 if here == where.tree and not is_launcher(pid):
                     os.kill(pid, signal.SIGKILL)
-        assert isinstance(run.result(), errors.OutOfMemory)
+        assert isinstance(run.result(), errors.ClaudeFailed)
+        assert "was killed (SIGKILL) by somebody else" in str(run.result())
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """Make a memory cgroup of 64 MiB; what joins it and takes more is killed by the kernel."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    parent = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
+    group = parent / f"fondation-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = "memory.limit_in_bytes" if parent == version_1 else "memory.max"
+        (group / limit).write_text(str(64 << 20), encoding="utf-8")
+    except OSError as error:
+        if group.exists():
+            group.rmdir()
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+async def test_a_cli_that_the_kernel_killed_ran_out_of_memory(
+    tmp_path: Path, small_memory: Path
+) -> None:
+    """A real one: the kernel's own count tells it from any other SIGKILL."""
+    program = tmp_path / "claude"
+    greedy = "b = bytearray(512 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1"
+    program.write_text(
+        f"#!/bin/sh\necho $$ > {small_memory}/cgroup.procs\nexec {sys.executable} -c '{greedy}'\n"
+    )
+    program.chmod(0o755)
+    async with scripted_api(say("never")) as api:
+        with pytest.raises(errors.OutOfMemory, match="ran out of memory"):
+            await answered(api, places(tmp_path), cli=program)
 
 
 async def test_a_cli_that_crashes_is_told_by_its_status(tmp_path: Path) -> None:

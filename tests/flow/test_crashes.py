@@ -236,7 +236,7 @@ async def test_a_worker_that_was_stopped_for_longer_than_its_lease_writes_nothin
 
 
 async def test_a_killed_cli_is_another_attempt(tmp_path: Path) -> None:
-    """The kernel chose it, or an operator did."""
+    """An operator did it, or whoever else."""
     script = say("# Done\n", Stall(at="headers", times=1))
     async with on_stage(tmp_path, script) as stage:
         await stage.worker()
@@ -250,6 +250,6 @@ async def test_a_killed_cli_is_another_attempt(tmp_path: Path) -> None:
         os.kill(cli, signal.SIGKILL)
         job = await stage.job_in(job_id, "pending")
         assert job["errorClass"] == "claude_failed"
-        assert "status -9" in job["lastError"]
+        assert "was killed (SIGKILL)" in job["lastError"]
         job = await stage.ended(job_id)
         assert (job["status"], job["attempts"]) == ("completed", 2)

@@ -17,7 +17,7 @@ from tests.processes import running
 # What the prompt holds, and the class that it must end in.
 HERE = {
     "broken": "claude_failed",
-    "killed": "out_of_memory",
+    "killed": "claude_failed",
     "silent": "stalled",
     "slow": "timeout",
     "empty": "no_result",
@@ -81,7 +81,7 @@ async def tells_why(stage: Stage, job_id: str, failure: str) -> None:
     text = json.dumps(lines)
     assert PLACEHOLDER not in text
     assert base64.b64encode(PLACEHOLDER.encode()).decode() not in text
-    if failure in {"claude_failed", "out_of_memory"}:
+    if failure == "claude_failed":
         assert text.count(MASK) >= 2  # in base64, and plain
 
 
