@@ -6,7 +6,7 @@ what the scripted Messages API served: a row could be wrong in the same way as t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +139,13 @@ class Stage:
         ):
             assert answer.status == 200, await answer.text()
 
+    async def add_row(self, table: str, fields: Mapping[str, Any]) -> str:
+        """Put a row in as an application would; return its id."""
+        known = {row["_id"] for row in await self.rows(table)}
+        await self._post("_rows", {"table": table, "rows": [fields]})
+        (row,) = (row for row in await self.rows(table) if row["_id"] not in known)
+        return str(row["_id"])
+
     async def rows(self, table: str) -> list[dict[str, Any]]:
         """Return the rows of a table as they are."""
         async with (
@@ -157,14 +164,15 @@ async def on_stage(
     *,
     directories_left: bool = False,
     traceback: bool = False,
+    deployment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
     """Set the stage below *home*; at the end stop everything, and check that nothing is left.
 
     A flow that kills a worker leaves its directory, one that provokes a fault of our own leaves a
-    traceback: such a flow says so.
+    traceback: such a flow says so. *deployment* holds more variables of the deployment.
     """
     keys = Keys.new()
-    environ = keys.deployment | {"FONDATION_MIN_LEASE_MS": "1000"}
+    environ = keys.deployment | {"FONDATION_MIN_LEASE_MS": "1000"} | dict(deployment or {})
     async with (
         local_backend(home / "convex", faults=True, environ=environ) as backend,
         scripted_api(script) as api,
