@@ -6,12 +6,14 @@ a life that is over; whoever gets the lock may clear it. So workers can share bo
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from fondation_worker.workspace import remove
 logger = logging.getLogger(__name__)
 
 LOCK = "lock"
+DRAFT = ".making-"  # what the name of a directory begins with until it is locked
+LOOK = 0.05  # seconds between two looks at whether another worker has made its directories
+MOST_LOOKS = 100
 MARK = b"A life of fondation-worker; its process holds a lock on this file.\n"
 
 
@@ -138,32 +143,56 @@ def drop_if_bare(life: Earlier) -> bool:
 def _make(directory: Path) -> int:
     """Make *directory* with a lock file in it that is locked; return the lock. Raises OSError.
 
-    The lock gets its name only once it is locked: until then nobody takes the directory for one of
-    a dead life.
+    It gets its name only once it is locked: until then nobody takes it for one of a dead life.
     """
     durable.make(directory.parent)
-    directory.mkdir(mode=0o700)
-    draft = directory / f".{LOCK}"
-    try:
-        durable.write(draft, MARK)
-        lock = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    with _alone_in(directory.parent):
+        draft = directory.with_name(f"{DRAFT}{directory.name}")
+        draft.mkdir(mode=0o700)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            draft.rename(directory / LOCK)
-            durable.settle(directory.parent)
+            durable.write(draft / LOCK, MARK)
+            lock = os.open(draft / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                draft.rename(directory)
+                durable.settle(directory.parent)
+            except BaseException:
+                os.close(lock)
+                raise
         except BaseException:
-            os.close(lock)
+            durable.remove_quietly(draft)
+            durable.remove_quietly(directory)
             raise
-    except BaseException:
-        durable.remove_quietly(directory)
-        raise
     return lock
+
+
+@contextmanager
+def _alone_in(parent: Path) -> Iterator[None]:
+    """Let no other worker make a life below *parent* meanwhile. Raises OSError.
+
+    So a draft that is found then is one of a process that died over it.
+    """
+    opened = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in range(MOST_LOOKS):
+            with suppress(BlockingIOError):
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(LOOK)  # before there is any work that could be held up
+        else:
+            raise OSError(errno.EBUSY, "another worker does not come to an end of its start")
+        for draft in parent.glob(f"{DRAFT}*"):
+            if draft.is_dir() and draft.lstat().st_uid == os.geteuid():
+                durable.remove_quietly(draft)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _dead(parent: Path) -> list[Earlier]:
     """Return the lives below *parent* that are over, each with its lock taken."""
     try:
-        found = sorted(parent.iterdir())
+        found = sorted(each for each in parent.iterdir() if not each.name.startswith(DRAFT))
     except OSError:  # there is none, or none can be seen: nothing to clear
         return []
     locked = [(directory, _lock_of(directory)) for directory in found]

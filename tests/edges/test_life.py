@@ -30,9 +30,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def dead(state: Path, temp: Path, instance: str) -> None:
+def dead(state: Path, temp: Path, instance: str, *, script: str = DIES) -> None:
     """Let a process live as *instance* and be killed."""
-    argv = [sys.executable, "-c", DIES, str(state), str(temp), instance]
+    argv = [sys.executable, "-c", script, str(state), str(temp), instance]
     assert subprocess.run(argv, check=False).returncode == -9
 
 
@@ -47,6 +47,49 @@ def sleeping(directory: Path, **environment: str) -> Iterator[subprocess.Popen[b
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("event", ["open", "fcntl.flock", "os.rename"])
+async def test_who_dies_while_beginning_leaves_nothing_for_long(tmp_path: Path, event: str) -> None:
+    """At whichever step: the next start removes the half-made directory."""
+    dies_early = f"""
+import os, signal, sys
+def hook(event, args):
+    if event == {event!r} and (event == "fcntl.flock" or ".making-" in str(args[0])):
+        hook.seen = getattr(hook, "seen", 0) + 1
+        if hook.seen == (2 if event == "fcntl.flock" else 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+{DIES}"""
+    dead(tmp_path / "state", tmp_path / "temp", "w-1", script=dies_early)
+    (left,) = (tmp_path / "state" / "lives").iterdir()
+    assert left.name == ".making-w-1"
+    (tmp_path / "state" / "lives" / "somebody's").mkdir()
+    async with lived(tmp_path / "state", tmp_path / "temp", "w-2"):
+        assert not left.exists()
+    assert [each.name for each in (tmp_path / "state" / "lives").iterdir()] == ["somebody's"]
+
+
+async def test_workers_that_begin_at_once_all_live(tmp_path: Path) -> None:
+    """In the same two directories; none takes another's for that of a dead one."""
+    script = DIES.replace("os.kill(os.getpid(), signal.SIGKILL)", "print('lives'); input()")
+    async with asyncio.timeout(60):
+        begun = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", script),
+                *(str(tmp_path / "state"), str(tmp_path / "temp"), f"w-{number}"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            for number in range(8)
+        ]
+        for process in begun:
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"lives\n"
+        assert len(list((tmp_path / "temp").iterdir())) == 8
+        assert len(list((tmp_path / "state" / "lives").iterdir())) == 8
+        for process in begun:
+            await process.communicate(b"\n")
 
 
 async def test_a_life_leaves_nothing(tmp_path: Path) -> None:
