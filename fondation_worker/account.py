@@ -11,6 +11,9 @@ from fondation_worker.errors import (
     RateLimited,
 )
 from fondation_worker.transcript import Event, Finished, LimitReached, Retrying, ToolCall
+from fondation_worker.words import last_words
+
+_REASON_LIMIT = 500  # characters
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,4 +88,4 @@ class Account:
 
 def _because(text: str) -> str:
     """Return the end of *text* as the reason in a message, or nothing."""
-    return f": {text.strip()[-500:]}" if text.strip() else ""
+    return f": {last_words(text.strip(), _REASON_LIMIT)}" if text.strip() else ""

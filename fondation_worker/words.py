@@ -37,6 +37,16 @@ def _written(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def last_words(text: str, limit: int) -> str:
+    """Return the end of *text*, about *limit* characters at most, beginning with a whole word.
+
+    A cut through a secret would leave a half that no redactor knows.
+    """
+    if len(text) <= limit:
+        return text
+    return "…" + re.sub(r"^\S*\s*", "", text[-limit - 1 :])
+
+
 def first_line(text: str | None) -> str:
     """Return the first line of *text* that says something, on one line."""
     return next((plain(line.strip()) for line in (text or "").splitlines() if line.strip()), "")

@@ -22,6 +22,7 @@ from fondation_worker.errors import DiskTrouble
 from fondation_worker.leftovers import kill_marked
 from fondation_worker.runner import Ended, Order
 from fondation_worker.tidy import to_the_end
+from fondation_worker.words import last_words
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class ProcessRun:
     @property
     def complaint(self) -> str:
         """The end of the command's standard error, as far as it has come."""
-        return self._complaint.decode(errors="replace")
+        text = self._complaint.decode(errors="replace")
+        return text if len(self._complaint) < COMPLAINT_LIMIT else last_words(text, len(text) - 1)
 
     async def output(self) -> AsyncIterator[bytes]:
         """Give the command's standard output in chunks, until it and all that it started is gone.

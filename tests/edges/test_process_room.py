@@ -78,6 +78,13 @@ async def test_the_end_of_standard_error_is_kept(tmp_path: Path) -> None:
     assert len(ended.complaint) <= COMPLAINT_LIMIT
 
 
+async def test_standard_error_that_is_cut_begins_with_a_whole_word(tmp_path: Path) -> None:
+    """Half a secret has no form by which a redactor knows it."""
+    script = "printf '%04000d\\n' 7 >&2; printf '%0200d\\nlast\\n' 8 >&2"
+    _, ended = await finished(order(tmp_path, script))
+    assert ended.complaint == f"…{8:0200}\nlast\n"
+
+
 @pytest.mark.parametrize(
     "escape",
     [
