@@ -114,6 +114,9 @@ class Transcript:
     def _decode(self, line: bytes) -> list[Event]:
         try:
             return self._events(line)
+        except RecursionError:  # deeper than any of ours; a model may call a tool with such
+            self.broken += 1
+            return []
         except msgspec.MsgspecError:
             pass
         try:  # JavaScript prints lone surrogates, which only a lenient decoder takes

@@ -226,6 +226,27 @@ def test_a_warning_about_the_limit_is_none() -> None:
     assert read(stream(line))[0] == []
 
 
+@pytest.mark.parametrize("start", ["", '"x": "\\ud800", '], ids=["plain", "repaired"])
+def test_a_line_of_any_depth_is_only_a_broken_one(start: str) -> None:
+    """A model may call a tool with lists in lists in lists; the run goes on."""
+    line = "{" + start + '"type": "assistant", "message": ' + "[" * 5000 + "]" * 5000 + "}\n"
+    transcript = Transcript()
+    assert transcript.feed(line.encode()) == []
+    assert transcript.broken == 1
+
+
+def test_a_reason_that_is_cut_begins_with_a_whole_word() -> None:
+    """Half a secret is known to nobody, and would stand in the job's row."""
+    secret = "".join(f"{n:02}" for n in range(40))
+    for length in range(400, 500):
+        complaint = f"refused: {secret} {'x' * length}"
+        with pytest.raises(errors.ClaudeFailed) as failed:
+            account_of(INIT).success(exit_status=1, complaint=complaint)
+        reason = str(failed.value)
+        assert secret in reason or secret[-8:] not in reason
+        assert reason.endswith("x" * length)
+
+
 def test_the_reason_in_a_failure_is_what_the_cli_said_last() -> None:
     """An operator must not have to look for it."""
     with pytest.raises(
