@@ -83,7 +83,9 @@ def _killed(what: str, kills_before: int) -> JobError:
         return OutOfMemory(
             f"{what} was killed: this host, or its limit for the worker, ran out of memory"
         )
-    return ClaudeFailed(f"{what} was killed (SIGKILL) by somebody else; memory had not run out")
+    return ClaudeFailed(
+        f"{what} was killed (SIGKILL) from outside; the kernel counted no out-of-memory kill"
+    )
 
 
 def _judge(order: Order, account: Account, ended: Ended) -> None:
