@@ -4,6 +4,7 @@ A few objects can name 10⁹ paths, and one small blob can unfold to gigabytes. 
 it comes, and the first entry that breaks a limit ends it.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 
 from fondation_worker.errors import InvalidJob, TooLarge
@@ -11,6 +12,8 @@ from fondation_worker.errors import InvalidJob, TooLarge
 MOST_DEPTH = 100  # directories
 LONGEST_PATH = 4096  # bytes, as on Linux
 LONGEST_NAME = 255  # bytes, likewise
+AVERAGE_PATH = 256  # bytes of all paths together, for each file that is allowed
+_SOME_PATHS = 1024 * 1024  # bytes of all paths that are never too many
 _HEAD = 256  # bytes of an entry before its path, at most
 _SHOWN = 80  # characters of a path in an error's text
 
@@ -30,8 +33,11 @@ class TreeJudge:
     limits: Limits
     size: int = 0
     entries: int = 0
+    listed: int = (
+        0  # bytes of paths: git keeps all of them in memory for the checkout, and so do we
+    )
     _rest: bytes = b""
-    _paths: set[bytes] = field(default_factory=set)
+    _seen: set[bytes] = field(default_factory=set)  # digests of the paths
 
     def feed(self, chunk: bytes) -> None:
         """Judge the entries that *chunk* completes."""
@@ -68,9 +74,16 @@ class TreeJudge:
             raise TooLarge(f"the repository has a name of more than {LONGEST_NAME} bytes")
         if any(name.lower() in {b"", b".", b"..", b".git"} for name in names):
             raise InvalidJob(f"the repository has a file that git does not write: {_shown(path)}")
-        if path in self._paths:
+        self.listed += len(path)
+        if self.listed > max(self.limits.files * AVERAGE_PATH, _SOME_PATHS):
+            raise TooLarge(
+                f"the paths of the repository have more than {AVERAGE_PATH} bytes on average"
+                " (REPOSITORY_FILES_LIMIT)"
+            )
+        known = hashlib.blake2b(path, digest_size=16).digest()  # 200,000 paths can be 800 MB
+        if known in self._seen:
             raise InvalidJob(f"the repository has two files of one name: {_shown(path)}")
-        self._paths.add(path)
+        self._seen.add(known)
 
 
 def _shown(path: bytes) -> str:
