@@ -127,6 +127,8 @@ async def kept(url: str, home: Path, token: TokenSource) -> AsyncIterator[Keeper
         finally:
             serving.cancel()
             await asyncio.wait([serving])
+            if not serving.cancelled():  # it ends by itself only by a fault of ours
+                serving.result()
 
 
 async def _question(peer: socket.socket) -> bytes:

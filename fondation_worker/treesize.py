@@ -12,7 +12,7 @@ from fondation_worker.errors import InvalidJob, TooLarge
 MOST_DEPTH = 100  # directories
 LONGEST_PATH = 4096  # bytes, as on Linux
 LONGEST_NAME = 255  # bytes, likewise
-AVERAGE_PATH = 256  # bytes of all paths together, for each file that is allowed
+_PATH_SHARE = 256  # bytes of all paths together, for each file that is allowed
 _SOME_PATHS = 1024 * 1024  # bytes of all paths that are never too many
 _HEAD = 256  # bytes of an entry before its path, at most
 _SHOWN = 80  # characters of a path in an error's text
@@ -75,9 +75,9 @@ class TreeJudge:
         if any(name.lower() in {b"", b".", b"..", b".git"} for name in names):
             raise InvalidJob(f"the repository has a file that git does not write: {_shown(path)}")
         self.listed += len(path)
-        if self.listed > max(self.limits.files * AVERAGE_PATH, _SOME_PATHS):
+        if self.listed > (most := max(self.limits.files * _PATH_SHARE, _SOME_PATHS)):
             raise TooLarge(
-                f"the paths of the repository have more than {AVERAGE_PATH} bytes on average"
+                f"the repository's paths have more than {most} bytes together"
                 " (REPOSITORY_FILES_LIMIT)"
             )
         known = hashlib.blake2b(path, digest_size=16).digest()  # 200,000 paths can be 800 MB

@@ -22,6 +22,7 @@ ORDER = (
         "treesize",
         "credential_helper",
         "credential",
+        "gitprocess",
         "clone",
         "memory",
         "workspace",
@@ -41,7 +42,7 @@ ORDER = (
 OWNERS = {
     "aiohttp": {"convex", "web.health", "web.control"},
     "convex": {"convex", "wakeup_child"},
-    "git": {"clone"},
+    "git": {"clone", "gitprocess"},
     "click": {
         *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
         *("cli.jobs", "cli.workers", "cli.control"),
