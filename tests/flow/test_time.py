@@ -1,12 +1,14 @@
 """Jobs that are due later, and clocks that lie."""
 
+import asyncio
 import statistics
 import time
 from pathlib import Path
 
 from tests.fakes.messages_api import say
-from tests.flow.stage import on_stage
+from tests.flow.stage import SHORT_LEASE, on_stage
 from tests.processes import until
+from tests.repositories import git_server, repository
 
 
 def an_hour_off() -> dict[str, str]:
@@ -72,3 +74,28 @@ async def test_a_waiting_job_needs_no_poll_after_a_failure(tmp_path: Path) -> No
         await stage.drop_sockets()
         job = await stage.ended(job_id, limit=15)
         assert job["status"] == "completed"
+
+
+async def test_a_clone_longer_than_the_lease_keeps_it(tmp_path: Path) -> None:
+    """Heartbeats go on while git waits for a slow server: nobody else gets the job."""
+    top, slow = tmp_path / "served", asyncio.Event()
+    top.mkdir()
+    repository(top / "slow")
+    async with (
+        git_server(top, tmp_path / "keys", stall=slow) as server,
+        on_stage(tmp_path / "stage", say("# Done\n")) as stage,
+    ):
+        for _ in range(2):
+            await stage.worker(**SHORT_LEASE, GIT_SSL_CAINFO=str(server.certificate))
+        job_id = await stage.enqueue(runAt=await stage.now() + 3_600_000)
+        url = f"{server.url}/slow/.git"  # a port, which `enqueue` does not take
+        await stage.change_row("jobs", job_id, {"cloneUrl": url, "runAt": await stage.now()})
+        first = await stage.job_in(job_id, "cloning")
+        until_then = first["leaseUntil"] + 3_000  # a lease after the first one's end
+        while (job := await stage.queue.job(job_id))["leaseUntil"] < until_then:
+            assert (job["status"], job["attempt"]) == ("cloning", 1)
+            await asyncio.sleep(0.1)
+        slow.set()
+        job = await stage.ended(job_id)
+        assert (job["status"], job["attempt"], job["attempts"]) == ("completed", 1, 1)
+        assert stage.runs() == 1
