@@ -2,7 +2,7 @@
 
 import { complete, stage } from "./handingin.ts";
 import { leave, type Model, pulseOf } from "./model.ts";
-import { GRACE, OUTAGE_GAP, OUTAGE_HOLD } from "./protocol.ts";
+import { OUTAGE_GAP, OUTAGE_HOLD } from "./protocol.ts";
 import type { Step } from "./step.ts";
 import { beat, cancel, cleanUp, EXPIRE, expire, pass, retry, sweep } from "./upkeep.ts";
 import {
@@ -106,7 +106,7 @@ function timeActions(world: World, model: Model): Action[] {
     actions.push({ name: `clock: ${next - world.now} ms`, run: (s) => pass(s, next, true) });
   }
   if (model.outages) {
-    const gap = world.now + OUTAGE_GAP + GRACE;
+    const gap = world.now + OUTAGE_GAP + model.times.grace;
     const pulse = pulseOf(world);
     if (pulse.at === world.now) {
       actions.push({ name: "outage: all stand still", run: (s) => pass(s, gap, false) });

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { BUGS } from "./bugs.ts";
 import { loadFunctions } from "./functions.ts";
-import { KINDS } from "./protocol.ts";
+import { KINDS, TIMES } from "./protocol.ts";
 import { type Bounds, search } from "./search.ts";
 
 const BOUNDS: Bounds = {
@@ -17,6 +17,7 @@ const BOUNDS: Bounds = {
   strays: false,
   operator: true,
   kinds: KINDS,
+  times: TIMES,
 };
 
 describe.for(Object.entries(BUGS))("%s", ([name, { bounds, ...change }]) => {

@@ -11,6 +11,7 @@
 
 import { contentOf } from "./documents.ts";
 import { pulseOf } from "./model.ts";
+import { LONGEST_HOLD } from "./protocol.ts";
 import {
   type JobRow,
   jobsIn,
@@ -103,7 +104,7 @@ function namedBy(world: Named, order: number[]): string {
       own_calls
         .map(({ name, scheduledTime, args: [{ heldSince }] }) =>
           name === "upkeep:expire"
-            ? `x${ahead(scheduledTime)}/${heldSince === undefined ? "" : now - heldSince}`
+            ? `x${ahead(scheduledTime)}/${heldSince === undefined ? "" : Math.min(now - heldSince, LONGEST_HOLD)}`
             : name.slice(7),
         )
         .sort()

@@ -5,7 +5,7 @@
  */
 
 import { createInterface } from "node:readline";
-import { BUGS } from "./bugs.ts";
+import { BUGS, type Bug } from "./bugs.ts";
 import { clock, ModelDeployment, type Tables } from "./deployment.ts";
 import { digestsOf, type Handed } from "./documents.ts";
 import { loadFunctions } from "./functions.ts";
@@ -23,7 +23,7 @@ type Request =
 const EMPTY: Tables = { documents: {}, nextId: 10_000, lastCreationTime: 0 };
 
 const [bug] = process.argv.slice(2);
-const modules = await loadFunctions(bug === undefined ? undefined : BUGS[bug]);
+const modules = await loadFunctions(...(bug === undefined ? [] : [BUGS[bug] as Bug]));
 const deployment = await ModelDeployment.open(modules);
 const { documentDigest } = modules.get("digests") as { documentDigest: never };
 pin();

@@ -6,6 +6,7 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import type { Module, Modules } from "../../localconvex/functions.ts";
+import type { Times } from "./protocol.ts";
 
 /** One exact replacement in the source of one module. */
 export type Change = { module: string; from: string; to: string };
@@ -13,11 +14,11 @@ export type Change = { module: string; from: string; to: string };
 export const SOURCE = path.resolve(import.meta.dirname, "../../convex");
 
 /**
- * Build and import the functions, with *change* made to them.
+ * Build and import the functions, with *changes* made to them.
  *
- * @throws Error when what the change replaces does not stand in its module exactly once.
+ * @throws Error when what a change replaces does not stand in its module exactly once.
  */
-export async function loadFunctions(change?: Change): Promise<Modules> {
+export async function loadFunctions(...changes: Change[]): Promise<Modules> {
   const entryPoints = fs
     .readdirSync(SOURCE)
     .filter((name) => /^[^.]+\.ts$/.test(name))
@@ -42,11 +43,12 @@ export async function loadFunctions(change?: Change): Promise<Modules> {
               path: import.meta.resolve(name),
               external: true,
             }));
-            if (change === undefined) return;
-            const changed = path.join(SOURCE, `${change.module}.ts`);
-            onLoad({ filter: /\.ts$/ }, ({ path: file }) =>
-              file === changed ? { contents: changedSource(change), loader: "ts" } : undefined,
-            );
+            for (const module of new Set(changes.map((change) => change.module))) {
+              onLoad({ filter: new RegExp(`/convex/${module}\\.ts$`) }, () => ({
+                contents: changedSource(module, changes),
+                loader: "ts",
+              }));
+            }
           },
         },
       ],
@@ -63,13 +65,23 @@ export async function loadFunctions(change?: Change): Promise<Modules> {
   }
 }
 
-function changedSource({ module, from, to }: Change): string {
-  const source = fs.readFileSync(path.join(SOURCE, `${module}.ts`), "utf8");
-  const found = source.split(from).length - 1;
-  if (found !== 1) {
-    throw new Error(
-      `the bug does not apply any more: convex/${module}.ts has ${found} times\n${from}`,
-    );
+function changedSource(module: string, changes: Change[]): string {
+  let source = fs.readFileSync(path.join(SOURCE, `${module}.ts`), "utf8");
+  for (const { from, to } of changes.filter((change) => change.module === module)) {
+    const found = source.split(from).length - 1;
+    if (found !== 1) {
+      const where = `convex/${module}.ts has ${found} times`;
+      throw new Error(`the change does not apply any more: ${where}\n${from}`);
+    }
+    source = source.replace(from, () => to);
   }
-  return source.replace(from, () => to);
+  return source;
+}
+
+/** What gives the functions other times. */
+export function changesFor({ grace, delay }: Times): Change[] {
+  return [
+    { module: "leases", from: "GATHERING_GRACE = 10 * MINUTE", to: `GATHERING_GRACE = ${grace}` },
+    { module: "verdicts", from: "5 * SECOND * 2 ** doublings", to: `${delay} * 2 ** doublings` },
+  ];
 }

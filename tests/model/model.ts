@@ -1,6 +1,6 @@
 /** The parameters of a search, and what all transitions have in common. */
 
-import type { Kind } from "./protocol.ts";
+import type { Kind, Times } from "./protocol.ts";
 import type { Step } from "./step.ts";
 import { type Ghost, IDLE, jobsIn, rowsOf, type Worker, type World } from "./world.ts";
 
@@ -20,6 +20,8 @@ export type Model = {
   operator: boolean;
   /** In which ways attempts fail. */
   kinds: Kind[];
+  /** What the functions were given by `changesFor`. */
+  times: Times;
   /** By the functions' own digest. */
   digestsOf: (token: string, count: number, isDraft?: boolean) => Promise<string[]>;
 };

@@ -8,10 +8,18 @@ export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 
 export const FIRST_LEASE = 30 * SECOND;
-export const GRACE = 10 * MINUTE;
 export const OUTAGE_GAP = 150 * SECOND;
 export const OUTAGE_HOLD = 2 * MINUTE;
 export const LONGEST_HOLD = 4 * MINUTE;
+
+/** The times that a search may set otherwise, so that fewer worlds differ in nothing but times. */
+export type Times = {
+  /** How long a job whose result was announced is kept for its owner. */
+  grace: number;
+  /** How long a job waits that failed for the first time. */
+  delay: number;
+};
+export const TIMES: Times = { grace: 10 * MINUTE, delay: 5 * SECOND };
 
 /** One class of each kind. */
 export const CLASSES = { final: "invalid_job", snoozed: "rate_limited", retried: "claude_failed" };
@@ -22,9 +30,9 @@ export type Standing = { spent: number; maxAttempts: number; wasSpent: boolean }
 export type Expected = { status: "pending" | "dead"; spent: number; delay: number };
 
 /** What a failure does to a job. `delay` is without the random part. */
-export function afterFailure(kind: Kind, standing: Standing): Expected {
+export function afterFailure(kind: Kind, standing: Standing, first: number): Expected {
   const { spent, maxAttempts, wasSpent } = standing;
-  const delay = Math.min(5 * SECOND * 2 ** Math.max(spent - 1, 0), 10 * MINUTE);
+  const delay = Math.min(first * 2 ** Math.max(spent - 1, 0), 10 * MINUTE);
   if (kind === "final") return { status: "dead", spent, delay: 0 };
   if (kind === "snoozed") return { status: "pending", spent: wasSpent ? spent - 1 : spent, delay };
   if (wasSpent && spent >= maxAttempts) return { status: "dead", spent, delay: 0 };

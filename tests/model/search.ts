@@ -9,7 +9,7 @@ import { digestsOf, documentsOf } from "./documents.ts";
 import { callsOfEnded } from "./handingin.ts";
 import { forgetTokens, judge, prune } from "./judge.ts";
 import type { Model } from "./model.ts";
-import { KINDS } from "./protocol.ts";
+import { KINDS, TIMES } from "./protocol.ts";
 import { Step, Violation } from "./step.ts";
 import { type Ghost, IDLE, jobsIn, type Worker, type World } from "./world.ts";
 
@@ -90,8 +90,8 @@ async function searchPinned(modules: Modules, bounds: Bounds): Promise<Found> {
         names.push(action.name);
       }
     }
-    found.depth += 1;
 
+    found.depth += 1;
     found.worlds = parents.length;
     frontier = next;
   }
@@ -115,7 +115,14 @@ export async function walk(
 ): Promise<void> {
   const restore = pin();
   try {
-    const all = { drafts: true, outages: true, strays: true, operator: true, kinds: KINDS };
+    const all = {
+      drafts: true,
+      outages: true,
+      strays: true,
+      operator: true,
+      kinds: KINDS,
+      times: TIMES,
+    };
     const size = { workers: 2, jobs: 2, documents: 2, maxAttempts: 2, leaseMs: 60_000 };
     const model = modelOf(modules, { ...size, ...all });
     const deployment = await ModelDeployment.open(modules);

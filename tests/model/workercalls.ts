@@ -8,7 +8,6 @@ import {
   CLASSES,
   type Expected,
   FIRST_LEASE,
-  GRACE,
   type Kind,
   type Standing,
 } from "./protocol.ts";
@@ -131,7 +130,7 @@ export async function heartbeat(
   step.know(jobId, {
     spent: ghost.spent + (wasSpent ? 0 : 1),
     lease,
-    exclusive: lease + (isGathering ? GRACE : 0),
+    exclusive: lease + (isGathering ? model.times.grace : 0),
   });
   if (status === "gathering" && !isGathering) throw new Violation("gathering was not written down");
 }
@@ -154,7 +153,7 @@ export async function fail(
   noAnswer: boolean,
 ): Promise<void> {
   const args = { class: CLASSES[kind], message: "it did not work" };
-  const verdict = (standing: Standing) => afterFailure(kind, standing);
+  const verdict = (standing: Standing) => afterFailure(kind, standing, model.times.delay);
   await settle(step, index, { name: "fail", args, verdict, repeated: "failing" }, model, noAnswer);
 }
 
