@@ -1,6 +1,11 @@
 """What holds for every test."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 # Early: importing it while pytest ends meets a fault of CPython 3.11.2 (python/cpython#106905).
 from hypothesis import settings
@@ -12,3 +17,19 @@ settings.load_profile("patient")
 for name in list(os.environ):
     if name.startswith(("ANTHROPIC", "CLAUDE")):
         del os.environ[name]
+
+
+@pytest.fixture
+def no_memory_kill() -> Iterator[None]:
+    """Keep the test that lets the kernel kill from running beside: a host has one count of it."""
+    with Path(__file__).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@pytest.fixture
+def memory_kill() -> Iterator[None]:
+    """Wait until no test minds such a kill."""
+    with Path(__file__).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -328,6 +328,7 @@ async def test_an_error_followed_by_a_hang_is_none(tmp_path: Path) -> None:
             await answered(api, places(tmp_path), limits=limits, cli=program)
 
 
+@pytest.mark.usefixtures("no_memory_kill")
 async def test_a_cli_that_was_killed_did_not_run_out_of_memory(tmp_path: Path) -> None:
     """The kernel counts whom it kills for memory, and it was not the kernel."""
     where = places(tmp_path)
@@ -365,6 +366,8 @@ def small_memory() -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.mark.timeout(180)  # it may wait for other tests
+@pytest.mark.usefixtures("memory_kill")
 async def test_a_cli_that_the_kernel_killed_ran_out_of_memory(
     tmp_path: Path, small_memory: Path
 ) -> None:

@@ -235,6 +235,7 @@ async def test_a_worker_that_was_stopped_for_longer_than_its_lease_writes_nothin
         assert len(await stage.rows("docs")) == 1
 
 
+@pytest.mark.usefixtures("no_memory_kill")
 async def test_a_killed_cli_is_another_attempt(tmp_path: Path) -> None:
     """An operator did it, or whoever else."""
     script = say("# Done\n", Stall(at="headers", times=1))

@@ -49,6 +49,7 @@ main(["run"])
 """
 
 
+@pytest.mark.usefixtures("no_memory_kill")
 async def test_each_way_to_end_has_its_class(tmp_path: Path) -> None:
     """And what becomes of the job is what the table says; its log tells why, without secrets."""
     cli = tmp_path / "claude"
