@@ -8,7 +8,7 @@ import { HOUR, MIB } from "./bounds";
 import { storedSha256, utf8Length } from "./digests";
 import { isOwner } from "./leases";
 import { takeWithin } from "./reading";
-import type { Earlier, Outdated, Uploads } from "./scheduling";
+import type { Earlier, Outdated, Staged, Uploads } from "./scheduling";
 import type { Doc, Id, MutationCtx } from "./server";
 
 /** A document that `complete` made: only those carry the attempt that they are of. */
@@ -22,9 +22,18 @@ const LONGEST_UPLOAD = 2 * HOUR;
 /** More checksums than this an attempt announces only by mistake: they are seen to in turns. */
 const MOST_ANNOUNCED = 1000;
 
-/** Delete staged documents of a job; whether there may be more. */
-export async function dropStagedOf(ctx: MutationCtx, jobId: Id<"jobs">): Promise<boolean> {
-  const staged = ctx.db.query("stagedDocs").withIndex("by_job", (q) => q.eq("jobId", jobId));
+/**
+ * Delete staged documents of a job; whether there may be more.
+ *
+ * Those of an attempt after `attempt` stay: a front end may have put the job back meanwhile.
+ */
+export async function dropStagedOf(
+  ctx: MutationCtx,
+  { jobId, attempt = Number.MAX_SAFE_INTEGER }: Staged,
+): Promise<boolean> {
+  const staged = ctx.db
+    .query("stagedDocs")
+    .withIndex("by_job", (q) => q.eq("jobId", jobId).lte("attempt", attempt));
   const { rows, more } = await takeWithin(staged, contentBytes, PER_CALL);
   for (const row of rows) await dropWithFile(ctx, row);
   return more;
@@ -115,7 +124,7 @@ export async function dropPartOf(ctx: MutationCtx, jobId: Id<"jobs">): Promise<v
     .withIndex("by_job_attempt", (q) => q.eq("jobId", jobId).gte("attempt", 0));
   const { rows, more } = await takeWithin(documents, contentBytes, PER_CALL);
   for (const row of rows) await dropWithFile(ctx, row);
-  if (more || (await dropStagedOf(ctx, jobId))) return;
+  if (more || (await dropStagedOf(ctx, { jobId }))) return;
   const attempts = await ctx.db
     .query("attempts")
     .withIndex("by_job", (q) => q.eq("jobId", jobId))

@@ -7,6 +7,7 @@
 import {
   KIB,
   MIB,
+  MINUTE,
   MOST_DOCUMENTS,
   requireBytes,
   requireEntries,
@@ -126,12 +127,15 @@ async function checkedFile(
 ): Promise<Id<"_storage">> {
   const storageId = ctx.db.system.normalizeId("_storage", file);
   if (storageId === null) throw invalid("docs.storageId", "is not the id of a file");
-  if ((await announcement(ctx, job, fileSha256)) === null) {
+  const announced = await announcement(ctx, job, fileSha256);
+  if (announced === null) {
     throw invalid("docs.fileSha256", "was not announced by uploadUrl for this attempt");
   }
   const stored = await ctx.db.system.get(storageId);
   const isWhole = stored !== null && storedSha256(stored.sha256) === fileSha256;
-  if (!isWhole) throw notStaged([index]);
+  // One that was there before is not the upload but the application's, and not ours to delete.
+  const since = announced._creationTime - MINUTE;
+  if (!isWhole || stored._creationTime < since) throw notStaged([index]);
   return storageId;
 }
 
@@ -183,7 +187,7 @@ export async function publish(
     await ctx.db.insert("docs", { ...document, repositoryId: job.repositoryId, createdAt: now });
   }
   // Not deleted here: that would read all of it a second time, and the limits are for one.
-  await scheduleDropStaged(ctx, job._id);
+  await scheduleDropStaged(ctx, { jobId: job._id, attempt: job.attempt });
   await scheduleDropEarlier(ctx, { jobId: job._id, attempt: job.attempt, after: 0 });
   await makeCurrent(ctx, job).catch((error: unknown) => {
     // The table may be the application's own: what does not fit there must not cost the result.

@@ -5,6 +5,8 @@ import { folder } from "./folder";
 import type { Id, MutationCtx } from "./server";
 
 export type Expiry = { jobId: Id<"jobs">; attempt: number; heldSince?: number };
+/** `attempt` is missing in calls that an earlier version scheduled. */
+export type Staged = { jobId: Id<"jobs">; attempt?: number };
 export type Earlier = { jobId: Id<"jobs">; attempt: number; after: number };
 export type Outdated = { repositoryId: Id<"repositories">; after: number };
 export type Uploads = { jobId: Id<"jobs">; attempt: number; after: number };
@@ -12,9 +14,7 @@ export type ChoreCall = { chore: string; after: number };
 
 const internal = {
   expire: makeFunctionReference<"mutation", Expiry>(`${folder}upkeep:expire`),
-  dropStaged: makeFunctionReference<"mutation", { jobId: Id<"jobs"> }>(
-    `${folder}upkeep:dropStaged`,
-  ),
+  dropStaged: makeFunctionReference<"mutation", Staged>(`${folder}upkeep:dropStaged`),
   dropEarlier: makeFunctionReference<"mutation", Earlier>(`${folder}upkeep:dropEarlier`),
   dropOutdated: makeFunctionReference<"mutation", Outdated>(`${folder}upkeep:dropOutdated`),
   dropUploads: makeFunctionReference<"mutation", Uploads>(`${folder}upkeep:dropUploads`),
@@ -31,9 +31,9 @@ export async function scheduleExpiry(ctx: MutationCtx, at: number, expiry: Expir
   await ctx.scheduler.runAt(at, internal.expire, expiry);
 }
 
-/** Delete what is staged for a job, at once but not in this call. */
-export async function scheduleDropStaged(ctx: MutationCtx, jobId: Id<"jobs">): Promise<void> {
-  await ctx.scheduler.runAfter(0, internal.dropStaged, { jobId });
+/** Delete what a job's attempts up to this one staged, at once but not in this call. */
+export async function scheduleDropStaged(ctx: MutationCtx, staged: Staged): Promise<void> {
+  await ctx.scheduler.runAfter(0, internal.dropStaged, staged);
 }
 
 /** Delete the documents of a job's earlier attempts, at once but not in this call. */

@@ -50,11 +50,11 @@ export const beat = internalMutation({
   handler: async (ctx) => await beatPulse(ctx, Date.now()),
 });
 
-/** Delete what is staged for a job that completed. */
+/** Delete what was staged for a job until it completed. */
 export const dropStaged = internalMutation({
-  args: { jobId: v.id("jobs") },
-  handler: async (ctx, { jobId }) => {
-    if (await dropStagedOf(ctx, jobId)) await scheduleDropStaged(ctx, jobId);
+  args: { jobId: v.id("jobs"), attempt: v.optional(v.number()) },
+  handler: async (ctx, staged) => {
+    if (await dropStagedOf(ctx, staged)) await scheduleDropStaged(ctx, staged);
   },
 });
 

@@ -138,6 +138,36 @@ describe("a result", () => {
     expect(await rowsOf("docs")).toMatchObject([{ _id: own }, { content: "anew", attempt: 2 }]);
   });
 
+  test("is not touched by the cleaning after the one before", async () => {
+    const token = await running();
+    const content = "x".repeat(60 * KIB);
+    const handed = await Promise.all(Array.from({ length: 60 }, (_, i) => handIn(i, { content })));
+    await stage(token, handed);
+    await complete(token, handed);
+    const jobId = token.jobId as Id<"jobs">;
+    await convex.inside(async (ctx) => await ctx.db.patch(jobId, { status: "pending" }));
+    const { token: next } = await convex.claim();
+    await stage(next, handed);
+    await convex.settle();
+    expect(await complete(next, handed)).toMatchObject({ docsCount: 60 });
+  });
+
+  test("is read where what it takes the place of is too large to be read as well", async () => {
+    const token = await running();
+    const jobId = token.jobId as Id<"jobs">;
+    const fields = { jobId, slug: "s", title: "t", kind: "toc" as const, chapterIndex: 0 };
+    const content = "x".repeat(900 * KIB);
+    const insert = async (attempt: number) =>
+      await convex.inside(async (ctx) => {
+        for (let i = 0; i < 15; i += 1) {
+          await ctx.db.insert("docs", { ...fields, content, attempt, createdAt: NOW });
+        }
+      });
+    await insert(1);
+    await insert(2);
+    expect(await convex.docs(jobId)).toHaveLength(15);
+  });
+
   test("that is handed in twice is saved once", async () => {
     const token = await running();
     const handed = [await handIn(0)];
@@ -301,6 +331,18 @@ describe("a stored file", () => {
     const call = stage(token, [await handIn(0), await handIn(1, broken)]);
     expect(await refusal(call)).toEqual({ code: "not_staged", missing: [1] });
     expect(await stage(token, [await handIn(1, file)])).toEqual({ staged: 1 });
+  });
+
+  test("that was there before it was announced is not taken, and not deleted", async () => {
+    const theirs = await store("the application's");
+    convex.skip(2 * MINUTE);
+    const token = await running();
+    const fileSha256 = await sha256Hex("the application's");
+    await convex.work("uploadUrl", { ...token, sha256: fileSha256 });
+    const call = stage(token, [await handIn(2, { storageId: theirs, fileSha256 })]);
+    expect(await refusal(call)).toEqual({ code: "not_staged", missing: [2] });
+    const own = await handIn(2, { storageId: await store("the application's"), fileSha256 });
+    expect(await stage(token, [own])).toEqual({ staged: 1 });
   });
 });
 
