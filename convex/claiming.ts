@@ -18,8 +18,8 @@ export type Claim = { workerId: string; instance: string; leaseToken: string; le
 
 /** The rank that a front end's rows count as, which have none. */
 const UNRANKED = 0;
-/** Of the lowest priority. */
-const LAST_RANK = 10;
+/** Not that of the lowest priority: a row that an application wrote must not wait for ever. */
+const LAST_RANK = Number.MAX_SAFE_INTEGER;
 
 /** The answer to a token that claimed before, or null for a new one. */
 export async function claimedBefore(ctx: MutationCtx, leaseToken: string, now: number) {

@@ -125,6 +125,17 @@ describe("the same token", () => {
 });
 
 describe("the order", () => {
+  test("takes a row of an application that has a rank out of its bounds, last", async () => {
+    const row = { status: "pending" as const, prompt: "p", createdAt: NOW, runAt: NOW };
+    const theirs = await convex.inside(async (ctx) => {
+      const fields = { ...row, rank: 11, cloneUrl: "https://example.org/a.git" };
+      return await ctx.db.insert("jobs", fields);
+    });
+    const ours = await convex.enqueue({ priority: -10 });
+    expect((await convex.claim()).answer.job?.id).toBe(ours);
+    expect((await convex.claim()).answer.job?.id).toBe(theirs);
+  });
+
   test("is priority, then time, then age", async () => {
     const later = await convex.enqueue({ runAt: NOW - 1 });
     const earlier = await convex.enqueue({ runAt: NOW - 2 });
