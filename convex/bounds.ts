@@ -197,8 +197,8 @@ function requireCloneUrl(url: string): void {
 function requireRef(ref: string): void {
   requireLine("ref", ref, 256);
   const isMisnamed = ref === "@" || ref.startsWith("-") || /[ ~^:?*[\\]|\.\.|@\{/.test(ref);
-  const isMisplaced = ref.split("/").some((part) => part === "" || part.startsWith("."));
-  if (isMisnamed || isMisplaced || /(\.|\.lock)$/.test(ref)) {
+  const isMisplaced = ref.split("/").some((part) => /^$|^\.|\.lock$/.test(part));
+  if (isMisnamed || isMisplaced || ref.endsWith(".")) {
     throw invalid("ref", "must be the name of a branch or a tag");
   }
 }

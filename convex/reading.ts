@@ -1,5 +1,6 @@
 /** Reading as many rows as one call may: rows of an application can be a megabyte each. */
 
+import { convexToJson } from "convex/values";
 import { utf8Length } from "./digests";
 import type { Doc } from "./server";
 
@@ -23,9 +24,7 @@ export async function takeWithin<Row>(
   return { rows: taken, more: false };
 }
 
-/** About what a job takes of a call: its texts that can be long. */
+/** About what a job takes of a call, all that a front end or an application put on it included. */
 export function jobBytes(job: Doc<"jobs">): number {
-  const result = JSON.stringify(job.result ?? "");
-  const texts = [job.prompt, job.error ?? "", job.lastError ?? "", result];
-  return texts.reduce((sum, text) => sum + utf8Length(text), 0);
+  return utf8Length(JSON.stringify(convexToJson(job)));
 }

@@ -111,6 +111,7 @@ describe("a new job", () => {
     ["ref", "a/.b"],
     ["ref", "a."],
     ["ref", "a.lock"],
+    ["ref", "a.lock/b"],
     ["ref", "a b"],
     ["ref", "a~1"],
     ["ref", "a^"],
@@ -290,6 +291,18 @@ describe("reports out of bounds are refused:", () => {
 });
 
 describe("the list of jobs", () => {
+  test("is shorter where something else of a front end is very long", async () => {
+    const row = { status: "failed" as const, prompt: "p", createdAt: NOW };
+    const progress = "x".repeat(900 * 1024);
+    const insert = async () =>
+      await convex.inside(async (ctx) => {
+        for (let i = 0; i < 10; i += 1) await ctx.db.insert("jobs", { ...row, progress });
+      });
+    await insert();
+    await insert();
+    expect((await convex.jobs({ limit: 20 })).length).toBeGreaterThan(5);
+  });
+
   test("is newest first, of a status when one is named", async () => {
     const ids: string[] = [];
     for (let i = 0; i < 25; i += 1) ids.push(await convex.enqueue({ priority: i % 5, runAt: i }));
