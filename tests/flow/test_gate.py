@@ -1,6 +1,7 @@
 """What keeps a worker from claiming, how it is said, and how it ends."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ async def test_a_refused_credential_is_tested_without_a_job_until_it_is_taken(
         await until(lambda: "claiming nothing: credential refused" in worker.messages(), limit=30)
         row = await stage.job_in(job_id, "pending")
         assert (row["attempts"], row["errorClass"]) == (0, "credential_refused")
-        await stage.move_clock(3600)
+        # A clock that is moved past the wait moves on past the lease of whoever claims then.
+        await stage.change_row("jobs", job_id, {"runAt": await stage.now()})
         await until(lambda: "tested and is still refused" in worker.messages(), limit=30)
         assert stage.runs("look") == 1
         assert (await stage.ended(job_id, limit=60))["status"] == "completed"
@@ -121,7 +123,8 @@ async def test_the_skew_of_the_clocks_is_shown_and_said_once(tmp_path: Path) -> 
         for _ in range(2):
             assert (await stage.ended(await stage.enqueue()))["status"] == "completed"
         assert -3660 < (await stage.health(worker))["skewSeconds"] < -3540
-        assert worker.messages().count("clock and Convex's are 3600 s apart") == 1
+        said = re.findall(r"clock and Convex's are (\d+) s apart", worker.messages())
+        assert [round(int(seconds), -2) for seconds in said] == [3600]
 
 
 async def test_operators_are_told_of_the_worker_and_of_its_states(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ async def test_nobody_claims_the_job_whose_result_waits(tmp_path: Path) -> None:
         await stage.fault(fault="conflict", path="queue:complete", times=1000)
         await finished(stage, worker)
         await stage.backend.kill()
+        await until(lambda: "no answer from Convex" in worker.messages(), limit=20)
         await stage.backend.restart()  # a restart forgets the faults
         await stage.move_clock(10 + 600 + 60)
         job = await stage.ended(job_id)
