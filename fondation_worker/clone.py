@@ -30,7 +30,7 @@ from fondation_worker.job import Source
 from fondation_worker.treesize import Limits, TreeJudge
 
 _FETCHED = "refs/fondation/fetched"
-_LEAST_FILE_LIMIT = 1024 * 1024  # bytes; git writes small files of its own
+_OVERSHOOT = 1024 * 1024  # bytes that a pack may pass the limit by before git is stopped
 # Before what the repository says of itself: a conversion would multiply what was judged by bytes.
 _ATTRIBUTES = "* -text -ident !eol !filter !working-tree-encoding\n"
 
@@ -109,7 +109,7 @@ async def _fetch(place: Place, source: Source, limits: Limits) -> None:
                 place, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-progress",
                 "--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options",
                 source.url, f"+{name}:{_FETCHED}",
-                file_limit=max(limits.size, _LEAST_FILE_LIMIT),
+                file_limit=limits.size + _OVERSHOOT,
                 watch=lambda: _watch_size(place.tree, limits.size),
             )  # fmt: skip
         except RefMissing:

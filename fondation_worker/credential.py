@@ -62,10 +62,12 @@ class Keeper:
             while True:
                 peer, _ = await loop.sock_accept(listener)
                 with peer:
+                    if not self._may_ask(peer):
+                        continue
                     try:
                         async with asyncio.timeout(_PATIENCE):
                             question = await _question(peer)
-                        answer = await self._answer(question) if self._may_ask(peer) else _NOTHING
+                        answer = await self._answer(question)
                         async with asyncio.timeout(_PATIENCE):
                             await loop.sock_sendall(peer, answer)
                     except OSError as error:  # TimeoutError, too: git is gone, or hangs

@@ -33,6 +33,7 @@ from fondation_worker.redact import Redactor
 from fondation_worker.runner.process import COMPLAINT_LIMIT, KILL_LIMIT, launched
 from fondation_worker.settings import MOST_SLOTS
 from fondation_worker.tidy import to_the_end
+from fondation_worker.words import last_words
 
 # Threads of git's own: those that the event loop shares resolve host names, which heartbeats need.
 THREADS = ThreadPoolExecutor(max_workers=2 * MOST_SLOTS, thread_name_prefix="git")
@@ -56,9 +57,10 @@ _NO_REF = re.compile(
     re.IGNORECASE,
 )
 _DISK = re.compile(
-    r"No space left|Read-only file system|Disk quota exceeded|Input/output error", re.IGNORECASE
+    r"No space left|Read-only file system|Disk quota exceeded|Input/output error"
+    r"|Out of diskspace|unable to write file",  # git's own words for a write that came short
+    re.IGNORECASE,
 )
-_OVER_FILE_LIMIT = re.compile(r"died of signal 25|File too large")  # SIGXFSZ
 _OVER_ALLOCATION_LIMIT = re.compile(r"attempting to allocate \d+ over limit")
 _NO_PATH = re.compile(r"invalid path '")
 _SERVERS = re.compile(r"^remote: .*$", re.MULTILINE)  # what the server's end says of itself
@@ -112,7 +114,7 @@ async def run_git(
             await to_the_end(_ended(done))
         report = json.loads(ours.makefile().readline() or '{"status": null}')
     if report["status"] != 0:
-        raise _failure(place.url, done.result(), report["status"], file_limit)
+        raise _failure(place.url, done.result(), report["status"])
 
 
 def _start(
@@ -211,16 +213,17 @@ def _environment(place: Place) -> dict[str, str]:
     } | (place.keeper.environment() if place.keeper else {})
 
 
-def _failure(url: str, complaint: str, status: int | None, file_limit: int) -> JobError:
+def _failure(url: str, complaint: str, status: int | None) -> JobError:
     """Return what git's *complaint* means for the job."""
-    # Redacted before it is cut: no half of a secret is known at a cut. This redactor knows the
-    # token, as every one does while the clone lasts.
-    words = Redactor([])(" ".join(complaint.split()))[-_WORDS:]
+    # Redacted here: every redactor knows the token, but only while the clone lasts.
+    words = last_words(Redactor([])(" ".join(complaint.split())), _WORDS)
     own = _SERVERS.sub("", complaint)  # the server's disk is not ours
     if _DISK.search(own):
         return DiskTrouble(f"git: {words}")
-    if over := _limit_passed(own, file_limit):
-        return TooLarge(over)
+    if _OVER_ALLOCATION_LIMIT.search(own):
+        return TooLarge(
+            f"the repository has a directory or a commit of more than {ALLOCATION_LIMIT} bytes"
+        )
     if _NO_PATH.search(own):
         return InvalidJob(f"the repository has a file that git does not write: {words}")
     if _NO_REF.search(complaint):
@@ -230,12 +233,3 @@ def _failure(url: str, complaint: str, status: int | None, file_limit: int) -> J
             f"{url}: there is no such repository, or this worker may not read it"
         )
     return CloneFailed(f"git ended with status {status}: {words}")
-
-
-def _limit_passed(complaint: str, file_limit: int) -> str:
-    """Return in words which limit that git works under was passed, or nothing."""
-    if _OVER_FILE_LIMIT.search(complaint):
-        return f"more than {file_limit} bytes came in one file (REPOSITORY_SIZE_LIMIT)"
-    if _OVER_ALLOCATION_LIMIT.search(complaint):
-        return f"the repository has a directory or a commit of more than {ALLOCATION_LIMIT} bytes"
-    return ""

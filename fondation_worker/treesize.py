@@ -33,9 +33,7 @@ class TreeJudge:
     limits: Limits
     size: int = 0
     entries: int = 0
-    listed: int = (
-        0  # bytes of paths: git keeps all of them in memory for the checkout, and so do we
-    )
+    listed: int = 0  # bytes of paths: git keeps all of them in memory for the checkout
     _rest: bytes = b""
     _seen: set[bytes] = field(default_factory=set)  # digests of the paths
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +94,11 @@ async def git_server(
     *,
     stall: asyncio.Event | None = None,
     password: str | None = None,
-    elsewhere: str | None = None,
+    instead: Callable[[web.Request], web.Response | None] = lambda _: None,
 ) -> AsyncIterator[GitServer]:
     """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set.
 
-    With *password* only to x-access-token with it; *elsewhere*: send everybody to that URL instead.
+    With *password* only to x-access-token with it. What *instead* returns goes before all that.
     """
     certificate, key = await asyncio.to_thread(_certificate, keys)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -107,8 +107,8 @@ async def git_server(
     async def answer(request: web.Request) -> web.Response:
         if stall is not None:
             await stall.wait()
-        if elsewhere is not None:
-            raise web.HTTPFound(f"{elsewhere}{request.path_qs}")
+        if (other := instead(request)) is not None:
+            return other
         given = request.headers.get("Authorization", "")
         if password is not None and given != encode_basic_auth("x-access-token", password):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})

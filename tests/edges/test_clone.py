@@ -3,55 +3,14 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from fondation_worker import errors
-from fondation_worker.clone import Checkout, clone
-from fondation_worker.credential import TokenSource
-from fondation_worker.job import Source
-from fondation_worker.treesize import Limits
+from tests.edges.clones import cloned
 from tests.processes import running, until
 from tests.repositories import GitServer, Repository, empty_repository, git, git_server, repository
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Repository:
-    """Return a repository to clone."""
-    return repository(tmp_path / "served" / "there")
-
-
-@pytest.fixture
-async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GitServer]:
-    """Serve what lies below `served`."""
-    async with git_server(tmp_path / "served", tmp_path / "keys") as serving:
-        monkeypatch.setenv("GIT_SSL_CAINFO", str(serving.certificate))
-        yield serving
-
-
-async def cloned(
-    tmp_path: Path,
-    url: str,
-    *,
-    limit: float = 30,
-    subdirectory: str = "",
-    ref: str | None = None,
-    commit: str | None = None,
-    size: int = 2**31,
-    files: int = 200_000,
-    token: TokenSource | None = None,
-) -> Checkout:
-    """Clone into a fresh tree."""
-    tree, home = tmp_path / "tree", tmp_path / "home"
-    tree.mkdir()
-    home.mkdir()
-    source = Source(url=url, ref=ref, commit=commit, subdirectory=subdirectory)
-    return await clone(
-        source, tree, home=home, time_limit=limit,
-        limits=Limits(size=size, files=files), token=token,
-    )  # fmt: skip
 
 
 async def test_the_default_branch_comes_when_none_is_named(
@@ -139,153 +98,6 @@ async def test_nothing_of_the_repository_runs(tmp_path: Path, there: Repository)
     hook.chmod(hook.stat().st_mode | stat.S_IXUSR)
     await cloned(tmp_path, there.url)
     assert not mark.exists()
-
-
-def planted(there: Repository, tmp_path: Path, entries: str) -> str:
-    """Make a tree of *entries* with git's plumbing, as no file system would; return its id."""
-    (tmp_path / "entries").write_text(entries)
-    with (tmp_path / "entries").open() as listed:
-        return git(there.path, "mktree", standard_input=listed)
-
-
-def branch(there: Repository, tree: str) -> None:
-    """Let the branch `hostile` be a commit of *tree*."""
-    commit = git(there.path, "commit-tree", tree, "-m", "hostile")
-    git(there.path, "update-ref", "refs/heads/hostile", commit)
-
-
-async def test_a_tree_deeper_than_any_tool_is_refused(tmp_path: Path, there: Repository) -> None:
-    """Before anything of it is written."""
-    tree = git(there.path, "rev-parse", "HEAD^{tree}")
-    for _ in range(300):
-        tree = planted(there, tmp_path, f"040000 tree {tree}\td\n")
-    branch(there, tree)
-    with pytest.raises(errors.TooLarge, match="100 directories deep"):
-        await cloned(tmp_path, there.url, ref="hostile")
-    assert [path.name for path in (tmp_path / "tree").iterdir()] == [".git"]
-
-
-@pytest.mark.parametrize("leaf", ["file", "nothing"])
-async def test_a_tree_bomb_is_refused(tmp_path: Path, there: Repository, leaf: str) -> None:
-    """10^9 paths out of nine objects; also where not one of them is a file."""
-    tree = git(there.path, "rev-parse", "HEAD^{tree}")
-    if leaf == "nothing":
-        tree = planted(there, tmp_path, "")
-    for _ in range(9):
-        tree = planted(there, tmp_path, "".join(f"040000 tree {tree}\t{n}\n" for n in range(10)))
-    branch(there, tree)
-    with pytest.raises(errors.TooLarge, match="REPOSITORY_FILES_LIMIT"):
-        await cloned(tmp_path, there.url, ref="hostile", files=5000)
-
-
-async def test_a_blob_that_unfolds_is_refused(tmp_path: Path, there: Repository) -> None:
-    """Its compressed size is small; what counts is what the disk would hold."""
-    there.commit({"zeros": bytes(20_000_000)})
-    with pytest.raises(errors.TooLarge, match="files have more than 10000000 bytes"):
-        await cloned(tmp_path, there.url, size=10_000_000)
-
-
-async def test_a_fetch_over_the_limit_is_refused(tmp_path: Path, there: Repository) -> None:
-    """Whatever the server sends."""
-    there.commit({"noise": os.urandom(3_000_000)})
-    with pytest.raises(errors.TooLarge, match="were fetched"):
-        await cloned(tmp_path, there.url, size=1_000_000)
-
-
-async def test_a_name_of_10000_bytes_is_refused(tmp_path: Path, there: Repository) -> None:
-    """No disk takes it."""
-    blob = git(there.path, "rev-parse", "HEAD:app.py")
-    branch(there, planted(there, tmp_path, f"100644 blob {blob}\t{'n' * 10_000}\n"))
-    with pytest.raises(errors.TooLarge, match="bytes"):
-        await cloned(tmp_path, there.url, ref="hostile")
-
-
-TOKEN = "ghp_" + "Zq7" * 12
-
-
-async def test_a_private_repository_is_opened_by_the_token(
-    tmp_path: Path, there: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked for once, also where two fetches need it; and it is in no file."""
-    git(there.path, "tag", "v1")
-    asked: list[int] = []
-
-    async def token() -> str:
-        asked.append(1)
-        return TOKEN
-
-    async with git_server(tmp_path / "served", tmp_path / "keys", password=TOKEN) as server:
-        monkeypatch.setenv("GIT_SSL_CAINFO", str(server.certificate))
-        checkout = await cloned(tmp_path, f"{server.url}/there", ref="v1", token=token)
-    assert checkout.files == 2
-    assert asked == [1]
-    left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in left if TOKEN.encode() in path.read_bytes()]
-
-
-async def test_a_public_repository_needs_no_token(
-    tmp_path: Path, there: Repository, server: GitServer
-) -> None:
-    """Nobody asks for it."""
-    assert there.path.exists()
-
-    async def token() -> str:
-        raise AssertionError
-
-    assert (await cloned(tmp_path, f"{server.url}/there", token=token)).files == 2
-
-
-@pytest.mark.parametrize("given", [None, "ghp_wrong"])
-async def test_a_token_that_does_not_open_it_is_final(
-    tmp_path: Path, there: Repository, monkeypatch: pytest.MonkeyPatch, given: str | None
-) -> None:
-    """In words that do not name the token."""
-    assert there.path.exists()
-
-    async def token() -> str | None:
-        return given
-
-    async with git_server(tmp_path / "served", tmp_path / "keys", password=TOKEN) as server:
-        monkeypatch.setenv("GIT_SSL_CAINFO", str(server.certificate))
-        with pytest.raises(errors.RepositoryMissing, match="may not read") as caught:
-            await cloned(tmp_path, f"{server.url}/there", token=token)
-    assert "ghp_" not in str(caught.value)
-
-
-async def test_what_the_token_call_raises_ends_the_clone(
-    tmp_path: Path, there: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it is: the verdict table knows what to do."""
-    assert there.path.exists()
-
-    async def token() -> str:
-        raise errors.TokenUnusable("an old form")
-
-    async with git_server(tmp_path / "served", tmp_path / "keys", password=TOKEN) as server:
-        monkeypatch.setenv("GIT_SSL_CAINFO", str(server.certificate))
-        with pytest.raises(errors.TokenUnusable, match="an old form"):
-            await cloned(tmp_path, f"{server.url}/there", token=token)
-
-
-async def test_a_redirect_to_another_host_does_not_get_the_token(
-    tmp_path: Path, there: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor to another port of this one: nobody is even asked."""
-    assert there.path.exists()
-
-    async def token() -> str:
-        raise AssertionError
-
-    keys = tmp_path / "keys"
-    async with git_server(tmp_path / "served", keys, password=TOKEN) as other:
-        # Both have one certificate file; the second one's is appended.
-        first = other.certificate.read_text()
-        async with git_server(tmp_path, tmp_path / "keys2", elsewhere=other.url) as server:
-            trusted = tmp_path / "trusted.pem"
-            trusted.write_text(first + server.certificate.read_text())
-            monkeypatch.setenv("GIT_SSL_CAINFO", str(trusted))
-            with pytest.raises(errors.RepositoryMissing):
-                await cloned(tmp_path, f"{server.url}/there", token=token)
 
 
 async def test_a_local_repository_of_another_user_is_cloned(

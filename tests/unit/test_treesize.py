@@ -1,6 +1,7 @@
 """A commit is judged from git's list of it, wherever the list is cut, whatever its names are."""
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given, strategies as st
@@ -113,6 +114,20 @@ def test_two_files_of_one_name_are_an_invalid_job() -> None:
     """Which of them was analysed, nobody could say."""
     with pytest.raises(InvalidJob, match="two files of one name"):
         judged(entry(b"a", None), entry(b"a/b"), entry(b"a"))
+
+
+def test_long_paths_are_not_kept() -> None:
+    """20,000 paths of 4,000 bytes are 80 MB, and a repository chooses both numbers."""
+    folder = b"/".join([b"n" * 249] * 16)
+    judge = TreeJudge(Limits(size=1, files=10**6))
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            judge.feed(entry(b"%s/%d" % (folder, number)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * 2**20
 
 
 @given(st.binary(min_size=1, max_size=300).filter(lambda path: 0 not in path))
