@@ -54,6 +54,7 @@ class Convex:
         self.trouble: str | None = (
             "not asked yet"  # why the last call had no answer, if it had none
         )
+        self.silences = 0  # how many calls Convex did not answer, not even with an error
 
     async def query(self, path: str, arguments: Mapping[str, Any]) -> Any:
         """Return what query *path* answers. Raises like `mutation`."""
@@ -93,12 +94,14 @@ class Convex:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self.silences += 1
             raise Unreachable(f"{what}: no answer from Convex: {_words(error)}") from error
         try:
             answer = json.loads(
                 text, parse_int=float
             )  # Convex has floats only, however they are printed
         except ValueError as error:
+            self.silences += 1
             raise Unreachable(
                 f"{what}: status {response.status}, and not a Convex answer"
             ) from error

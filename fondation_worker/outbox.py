@@ -41,7 +41,7 @@ class _Waiting:
     is_unkept: bool = False  # the disk has refused it
     result: Result | None = None  # None: read it when it is offered
     stored: dict[int, str] = field(default_factory=dict)
-    was_offered: bool = False  # since the start, or the last outage
+    offered_after: int | None = None  # so many silences of Convex; None: not since the start
     is_attended: bool = False  # its slot waits, and offers it
     is_settled: bool = False
     faults: int = 0  # of this program, met with it
@@ -214,7 +214,7 @@ class Outbox:
             while self._waiting or self._crashed:
                 if self._queue.is_cut_off:
                     for waiting in self._waiting.values():
-                        waiting.was_offered = False
+                        waiting.offered_after = None
                 if await self._catch_up():
                     return
                 tries += 1
@@ -225,11 +225,13 @@ class Outbox:
         if not await self._report_crashes():
             return False
         for waiting in tuple(self._waiting.values()):
-            if waiting.was_offered:
+            # Counted: of an outage that another call saw the end of, nothing else is left to see.
+            if waiting.offered_after == self._queue.silences:
                 continue
             await self._offer(waiting)
             if not waiting.is_settled and not await self._queue.answers():
                 return False
+            waiting.offered_after = self._queue.silences  # Convex answers: the trouble is its own
         return await self._report_crashes()  # those whose result turned out to be damaged
 
     async def _report_crashes(self) -> bool:
@@ -270,6 +272,7 @@ class Outbox:
         async with waiting.offering:
             if waiting.is_settled:
                 return
+            silences = self._queue.silences
             waiting.trouble = None
             try:
                 async with asyncio.timeout(OFFER_LIMIT):
@@ -289,7 +292,7 @@ class Outbox:
                     self._refuse(waiting, waiting.trouble)
             else:
                 self._settle(waiting)
-            waiting.was_offered = True
+            waiting.offered_after = silences
 
     async def _hand_in(self, waiting: _Waiting) -> None:
         result = waiting.result

@@ -104,6 +104,11 @@ class Queue:
         """Whether the last call had no answer, or none was made yet."""
         return self._convex.trouble is not None
 
+    @property
+    def silences(self) -> int:
+        """How many calls Convex did not answer: where it grew, there was an outage."""
+        return self._convex.silences
+
     async def answers(self) -> bool:
         """Ask Convex for next to nothing; return whether it answers at all."""
         try:

@@ -133,6 +133,24 @@ async def test_a_result_is_offered_again_after_an_outage_before_a_claim(
     assert await status_of(backend, claimed.token.job_id) == "completed"
 
 
+async def test_a_result_is_offered_again_after_an_outage_that_no_claim_saw(
+    backend: Backend, tmp_path: Path
+) -> None:
+    """It was offered before, and the first call that Convex answers again is another one."""
+    claimed = await done_and_dead(backend, tmp_path)
+    await fault(backend, fault="conflict", path="queue:complete", times=1000)
+    async with worker(backend, tmp_path, "w-2") as (queue, outbox), asyncio.timeout(60):
+        assert isinstance(await queue.claim(first=outbox.before_claim), Idle)
+        assert outbox.waiting[0] == 1
+        await backend.kill()
+        assert not await queue.answers()
+        await backend.restart()  # forgets the faults
+        assert await queue.answers()
+        await move_clock(backend, 10 + 600 + 60)
+        assert isinstance(await queue.claim(first=outbox.before_claim), Idle)
+    assert await status_of(backend, claimed.token.job_id) == "completed"
+
+
 async def test_a_refused_result_is_told_and_kept(backend: Backend, tmp_path: Path) -> None:
     """Whoever waits for it learns why."""
     async with worker(backend, tmp_path, "w-1") as (queue, outbox):
