@@ -76,7 +76,7 @@ def left_in(directory: Path) -> Iterator[tuple[Path, Deployment, Token]]:
     for file in sorted((directory / "claims").glob("*")):
         try:
             record = msgspec.json.decode(file.read_bytes(), type=_Record)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             logger.warning("%s: no claim that can be read: %s", file, error)
             durable.remove_quietly(file)
             continue

@@ -20,6 +20,7 @@ from fondation_worker.workspace import name_of
 
 VERSION = 1
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"  # the digest of that; the manifest has those of the documents
 STORED = "stored"
 
 
@@ -69,12 +70,18 @@ def write(parent: Path, entry: Entry) -> Path:
     try:
         for document in entry.result.documents:
             durable.write(draft / f"{document.index}.md", document.text.encode())
-        durable.write(draft / MANIFEST, msgspec.json.encode(_manifest_of(entry)))
+        manifest = msgspec.json.encode(_manifest_of(entry))
+        durable.write(draft / MANIFEST, manifest)
+        durable.write(draft / SEAL, hashlib.sha256(manifest).hexdigest().encode())
         durable.settle(draft)
         draft.rename(place)
-        durable.settle(parent)
     except BaseException:
         durable.remove_quietly(draft)
+        raise
+    try:
+        durable.settle(parent)
+    except BaseException:  # whoever tries again must find nothing in the way
+        durable.remove_quietly(place)
         raise
     return place
 
@@ -108,7 +115,10 @@ def _manifest_of(entry: Entry) -> _Manifest:
 def read(place: Path) -> Entry:
     """Return the entry at *place*, every byte of it checked. Raises Damaged."""
     try:
-        manifest = msgspec.json.decode((place / MANIFEST).read_bytes(), type=_Manifest)
+        written = (place / MANIFEST).read_bytes()
+        if hashlib.sha256(written).hexdigest().encode() != (place / SEAL).read_bytes():
+            raise Damaged(f"{MANIFEST} is not what was written")
+        manifest = msgspec.json.decode(written, type=_Manifest)
         if manifest.version != VERSION:
             raise Damaged(f"version {manifest.version} of a manifest is not known here")
         documents = tuple(_document(place, piece) for piece in manifest.documents)
@@ -160,7 +170,7 @@ def stored_in(place: Path) -> dict[int, str]:
     for line in lines:
         try:
             index, storage_id = msgspec.json.decode(line, type=tuple[int, str | None])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         found[index] = storage_id
     return {index: storage_id for index, storage_id in found.items() if storage_id is not None}

@@ -195,6 +195,12 @@ class Outbox:
         if waiting.trouble:
             raise waiting.trouble
 
+    def leave(self, token: Token) -> None:
+        """Take note that nobody waits for the result of *token*, if there is one: it is offered."""
+        self._attended.pop(token, None)
+        if waiting := self._waiting.get(token):
+            waiting.is_attended = False
+
     async def _wait(self, waiting: _Waiting, tries: int) -> None:
         if tries in {1, 5} or tries % 20 == 0:
             logger.warning("%s; offering the result again (try %d)", waiting.trouble, tries + 1)

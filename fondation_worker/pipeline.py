@@ -82,6 +82,8 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
     except Exception:  # one job's fault must not end the others
         logger.exception("a fault of this program; the job's lease will run out")
         return None
+    finally:
+        tools.outbox.leave(claimed.token)  # the lease may be lost just as a result is there
 
 
 async def _renew(queue: Queue, token: Token, beat: int, report: Report) -> float:

@@ -41,14 +41,16 @@ class RefusedResults:
             try:
                 if now - _since(place, now) > KEPT_FOR:
                     durable.remove_quietly(place)
+                    durable.remove_quietly(place.with_name(f"{place.name}.{SINCE}"))
             except OSError as error:
                 logger.warning("%s stays: %s", place, error)
 
     def _places(self) -> list[Path]:
         try:
-            return sorted(self._directory.iterdir())
+            found = sorted(self._directory.iterdir())
         except OSError:  # nothing was refused yet
             return []
+        return [place for place in found if not place.name.endswith(f".{SINCE}")]
 
 
 def _since(place: Path, now: float) -> float:

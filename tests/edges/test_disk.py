@@ -159,15 +159,40 @@ def test_a_damaged_entry_is_told_from_a_whole_one(tmp_path: Path, spoiled: str) 
         entry.read(place)
 
 
+def test_one_byte_that_changed_is_seen(tmp_path: Path) -> None:
+    """Wherever it is: in a document, in its title, in the token."""
+    place = entry.write(tmp_path, ENTRY)
+    for file in sorted(place.iterdir()):
+        content = file.read_bytes()
+        for at in range(0, len(content), max(1, len(content) // 200)):
+            file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            with pytest.raises(Damaged):
+                entry.read(place)
+        file.write_bytes(content)
+    assert entry.read(place) == ENTRY
+
+
 def test_storage_ids_are_kept_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
     """At worst a file is uploaded again."""
     entry.note_stored(tmp_path, 0, "kg1")
     entry.note_stored(tmp_path, 1, "kg2")
     entry.note_stored(tmp_path, 0, None)
     with (tmp_path / entry.STORED).open("ab") as file:
-        file.write(b'[2,"kg')
+        file.write(b'[2,"kg\n[2,"kg\xff"]')
     entry.note_stored(tmp_path, 3, "kg4")
     assert entry.stored_in(tmp_path) == {1: "kg2", 3: "kg4"}
+
+
+def test_a_stray_file_among_the_refused_is_kept_as_one(tmp_path: Path) -> None:
+    """And is gone after the week, with the note of when it was first seen."""
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused" / "stray").write_text("x")
+    refused = RefusedResults(tmp_path)
+    for now in (4e9, 4e9 + 30, 4e9 + 60):
+        refused.purge(now)
+        assert refused.count() == 1
+    refused.purge(4e9 + KEPT_FOR + 1)
+    assert list((tmp_path / "refused").iterdir()) == []
 
 
 def test_what_was_refused_is_kept_a_week_by_convexs_clock(tmp_path: Path) -> None:

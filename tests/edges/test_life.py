@@ -179,6 +179,7 @@ async def test_a_claim_that_cannot_be_read_is_removed(
     """Torn by a full disk or a power cut."""
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "k-1.json").write_text('{"version": 1, "ur')
+    (tmp_path / "claims" / "k-2.json").write_bytes(b'{"version": 1, "url": "\xff"}')
     assert list(claims.left_in(tmp_path)) == []
     assert "no claim that can be read" in caplog.text
     assert list((tmp_path / "claims").iterdir()) == []

@@ -21,6 +21,7 @@ from fondation_worker.queue import Claimed, Idle, Queue, Report
 from fondation_worker.redact import Redactor
 from fondation_worker.result import Result, documents_from
 from tests.edges.test_convex import fault
+from tests.processes import until
 
 KEYS = Keys.new()
 RESULT = Result(documents=documents_from("# Done\n", fallback_title="x"), commit="0" * 40)
@@ -180,3 +181,21 @@ async def test_a_result_that_another_slot_handed_in_is_delivered(
         await outbox.deliver(claimed.token)
         assert outbox.waiting == (0, None)
     assert list((tmp_path / "state").rglob("manifest*")) == []
+
+
+async def test_a_result_that_its_slot_has_left_is_offered_beside_the_work(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease was lost in the very moment in which it was there."""
+    monkeypatch.setattr("fondation_worker.outbox.OFFER_INTERVAL", 0.1)
+    async with worker(backend, tmp_path, "w-1") as (queue, outbox):
+        claimed = await queue.claim()
+        assert isinstance(claimed, Claimed)
+        await queue.heartbeat(claimed.token, beat=1, report=Report(status="gathering"))
+        await outbox.put(claimed.token, RESULT)
+        outbox.leave(claimed.token)
+        offering = asyncio.create_task(outbox.keep_offering())
+        try:
+            await until(lambda: outbox.waiting[0] == 0, limit=20)
+        finally:
+            offering.cancel()

@@ -1,6 +1,7 @@
 """Finished results outlive outages, restarts and SIGKILL; and one that is bad stops nothing."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -118,6 +119,8 @@ async def test_bad_entries_stop_nothing(tmp_path: Path) -> None:
         (foreign / "0.md").write_bytes((refused / "0.md").read_bytes())
         other = manifest | {"url": "https://elsewhere.example"}
         (foreign / "manifest.json").write_text(json.dumps(other))
+        seal = hashlib.sha256(json.dumps(other).encode()).hexdigest()
+        (foreign / "manifest.sha256").write_text(seal)
         (torn / "manifest.json").write_text(json.dumps(manifest)[:-30])
 
         second = await stage.worker(**PATIENT, **shared(stage))
