@@ -67,7 +67,8 @@ async def clone(
             await _fetch(place, source, limits)
             judge = TreeJudge(limits)
             await run_git(place, "ls-tree", "-r", "-t", "-l", "-z", _FETCHED, output=judge.feed)
-            await run_git(place, "checkout", "--quiet", "--detach", _FETCHED)
+            # Not by `git checkout`: that one may leave files out, and end with 0 (seen with 2.39).
+            await run_git(place, "reset", "--quiet", "--hard", _FETCHED)
     except TimeoutError:
         raise CloneFailed(f"the clone took longer than {time_limit:g} s (CLONE_TIMEOUT)") from None
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fondation_worker.errors import InvalidJob, TooLarge
 
 MOST_DEPTH = 100  # directories
-LONGEST_PATH = 4096  # bytes, as on Linux
+LONGEST_PATH = 4095  # bytes, as on Linux
 LONGEST_NAME = 255  # bytes, likewise
 _PATH_SHARE = 256  # bytes of all paths together, for each file that is allowed
 _SOME_PATHS = 1024 * 1024  # bytes of all paths that are never too many

@@ -38,6 +38,14 @@ async def test_for_our_own_settings(tmp_path: Path, there: Repository) -> None:
             await cloned(disk, there.url)
 
 
+async def test_for_what_overrules_attributes(tmp_path: Path, there: Repository) -> None:
+    """Here something is in its place."""
+    (tmp_path / "tree" / ".git").mkdir(parents=True)
+    (tmp_path / "tree" / ".git" / "info").touch()
+    with pytest.raises(errors.DiskTrouble, match="nothing can be written"):
+        await cloned(tmp_path, there.url)
+
+
 async def test_in_the_fetch(tmp_path: Path, there: Repository, server: GitServer) -> None:
     """The pack does not fit."""
     there.commit({"noise": os.urandom(400_000)})

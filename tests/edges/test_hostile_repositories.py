@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fondation_worker import errors, gitprocess
+from fondation_worker import errors, gitprocess, treesize
+from fondation_worker.treesize import LONGEST_PATH
 from tests.edges.clones import blob, branch, cloned, planted
 from tests.repositories import GitServer, Repository, git
 
@@ -46,6 +47,35 @@ async def test_a_fetch_over_the_limit_is_refused(tmp_path: Path, there: Reposito
     there.commit({"noise": os.urandom(3_000_000)})
     with pytest.raises(errors.TooLarge, match="were fetched"):
         await cloned(tmp_path, there.url, size=1_000_000)
+
+
+def long_path(there: Repository, tmp_path: Path, length: int) -> None:
+    """Let the branch `hostile` have a file with a path of *length* bytes, and `app.py`."""
+    file = git(there.path, "rev-parse", "HEAD:app.py")
+    entry = f"100644 blob {file}\t{'f' * (length - 19 * 205)}\n"
+    for _ in range(19):
+        entry = f"040000 tree {planted(there, tmp_path, entry)}\t{'d' * 204}\n"
+    branch(there, planted(there, tmp_path, f"100644 blob {file}\tapp.py\n{entry}"))
+
+
+async def test_the_longest_path_that_passes_is_written(tmp_path: Path, there: Repository) -> None:
+    """One byte more, and no call of the kernel takes it."""
+    long_path(there, tmp_path, LONGEST_PATH)
+    assert (await cloned(tmp_path, there.url, ref="hostile")).files == 2
+    long_path(there, tmp_path, LONGEST_PATH + 1)
+    (tmp_path / "next").mkdir()
+    with pytest.raises(errors.TooLarge, match="a path of more than"):
+        await cloned(tmp_path / "next", there.url, ref="hostile")
+
+
+async def test_a_checkout_without_a_file_is_none(
+    tmp_path: Path, there: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`git checkout` goes on without what it cannot write, and the analysis would miss it."""
+    monkeypatch.setattr(treesize, "LONGEST_PATH", LONGEST_PATH + 1)
+    long_path(there, tmp_path, LONGEST_PATH + 1)
+    with pytest.raises(errors.CloneFailed, match="git ended with status 128"):
+        await cloned(tmp_path, there.url, ref="hostile")
 
 
 async def test_a_name_of_10000_bytes_is_refused(tmp_path: Path, there: Repository) -> None:
