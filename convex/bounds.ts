@@ -189,8 +189,12 @@ export function checkJob(job: NewJob, now: number): void {
 /** `https` without user, control characters or another port; `file` is for the worker to judge. */
 function requireCloneUrl(url: string): void {
   requireLine("cloneUrl", url, 2048);
-  const known = /^(https:\/\/[^\s/@:\\?#[\]]+(:443)?\/[^\s\\]+|file:\/\/\/\S*)$/;
+  const known = /^(https:\/\/[^\s/@:\\?#[\]%"<>]+(:443)?\/[^\s\\]+|file:\/\/\/\S*)$/;
   requireMatch("cloneUrl", url, known, "https://HOST/PATH without a user, or file:///PATH");
+  // Git decodes them, and then takes a part of the URL for a line of its own.
+  if (/%([01][0-9a-f]|7f)/i.test(url)) {
+    throw invalid("cloneUrl", "must be without control characters, encoded ones included");
+  }
 }
 
 /** A branch or a tag, by the rules of git. */
