@@ -58,7 +58,8 @@ _NO_REF = re.compile(
 )
 _DISK = re.compile(
     r"No space left|Read-only file system|Disk quota exceeded|Input/output error"
-    r"|Out of diskspace|unable to write file",  # git's own words for a write that came short
+    r"|Out of diskspace|unable to write file"  # git's own words for a write that came short
+    r"|failed to write new configuration file",
     re.IGNORECASE,
 )
 _OVER_ALLOCATION_LIMIT = re.compile(r"attempting to allocate \d+ over limit")
