@@ -92,7 +92,9 @@ def _every_stat() -> Iterator[tuple[int, list[str]]]:
 
 def _stat(process: Path) -> list[str]:
     """Return the fields of a process's stat after its name, which may hold blanks and brackets."""
-    return (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (
+        (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    )
 
 
 def _frames(pid: int) -> Iterator[int]:

@@ -78,7 +78,7 @@ class Findings:
     @property
     def calls(self) -> float | None:
         """Calls an hour."""
-        return self.counts and self.counts.calls.total() * HOUR / self.seconds
+        return None if self.counts is None else self.counts.calls.total() * HOUR / self.seconds
 
 
 def main() -> int:
@@ -128,9 +128,7 @@ async def idle_worker(
         environment = worker_environment(gate.url, keys, home, api=None)
         del environment["DISK_FLOOR"]
         environment.pop("SSL_CERT_FILE", None)
-        async with worker(
-            environment | gate.environment | dict(settings), home / "log"
-        ) as process:
+        async with worker(environment | gate.environment | dict(settings), home / "log") as process:
             await _push_is_up(process)
             yield process, gate.counts
 
@@ -152,7 +150,8 @@ async def watch(pid: int, seconds: float, counts: Counts | None = None) -> Findi
     if counts:
         counts.clear()
     began, before = time.monotonic(), cpu(pid)
-    looks, names = [], {}
+    looks: list[Memory] = []
+    names: dict[int, str] = {}
     while (left := began + seconds - time.monotonic()) > 0:
         looks.append(memory(pid))
         names |= {member: name(member) for member in looks[-1].pss if member not in names}
