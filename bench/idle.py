@@ -225,7 +225,7 @@ def _judged(what: str, figure: float, limit: float, places: str) -> bool:
 def _main_process(unit: str) -> int:
     """Return the main process of a systemd unit."""
     command = ("systemctl", "show", "--property=MainPID", "--value", "--", unit)
-    found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S607
+    found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     if not found:
         raise SystemExit(f"{unit} does not run")
     return found

@@ -97,12 +97,14 @@ class _Passage:
         client = web.WebSocketResponse(autoping=False, max_msg_size=_LARGEST)
         await client.prepare(request)
         functions: dict[int, str] = {}
-        async with self._session.ws_connect(
-            self._backend + request.path_qs, autoping=False, max_msg_size=_LARGEST
-        ) as server:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_relay(client, server, lambda said: _learn(said, functions)))
-                group.create_task(_relay(server, client, lambda said: self._note(said, functions)))
+        async with (
+            self._session.ws_connect(
+                self._backend + request.path_qs, autoping=False, max_msg_size=_LARGEST
+            ) as server,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(_relay(client, server, lambda said: _learn(said, functions)))
+            group.create_task(_relay(server, client, lambda said: self._note(said, functions)))
         return client
 
     def _note(self, said: dict[str, Any], functions: dict[int, str]) -> None:

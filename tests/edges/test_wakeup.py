@@ -122,6 +122,37 @@ async def test_the_poll_rings_without_push() -> None:
         assert await bell.wait(heard=0, next_in=None) == "poll"
 
 
+async def test_slots_share_the_poll() -> None:
+    """What one of them was answered is as good for the others."""
+    bell = Bell(poll_interval=0.5)
+    polls = 0
+
+    async def slot() -> None:
+        nonlocal polls
+        while True:
+            assert await bell.wait(heard=0, next_in=None) == "poll"
+            polls += 1
+
+    async with asyncio.TaskGroup() as group:
+        slots = [group.create_task(slot()) for _ in range(8)]
+        await asyncio.sleep(1.8)
+        for waiting in slots:
+            waiting.cancel()
+    assert 2 <= polls <= 8  # each for itself: 24
+
+
+async def test_push_that_comes_up_ends_the_polls() -> None:
+    """Those too that were waited for when it did."""
+    bell = Bell(poll_interval=0.3)
+    waiting = asyncio.create_task(bell.wait(heard=0, next_in=None))
+    await asyncio.sleep(0)
+    bell.pulse()
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    await bell.ring()
+    assert await waiting == "push"
+
+
 async def test_the_pulse_shows_that_push_is_up(backend: Backend) -> None:
     """The first one comes within a minute of the deployment's life; here its clock is moved."""
     async with listening(backend.url) as bell:
