@@ -148,6 +148,7 @@ class Listener:
         self._bell = bell
         self._canceled = canceled
         self._scope: asyncio.Timeout | None = None
+        self._is_retired = False
 
     def renew(self, subscription: Subscription) -> None:
         """Listen with *subscription* from now on."""
@@ -155,9 +156,13 @@ class Listener:
         if self._scope:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
+    def retire(self) -> None:
+        """Start no further child: what is on disk may be of another version than this process."""
+        self._is_retired = True
+
     async def run(self) -> None:
-        """Listen for ever."""
-        while True:
+        """Listen, for ever or until retired."""
+        while not self._is_retired:
             try:
                 async with asyncio.timeout(None) as self._scope:
                     await self._once()
