@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from fondation_worker import events
 from fondation_worker.clock import boottime
 from fondation_worker.tidy import to_the_end
 
@@ -155,6 +156,7 @@ class Listener:
         self._bell = bell
         self._canceled = canceled
         self._scope: asyncio.Timeout | None = None
+        self._is_retired = False
 
     def renew(self, subscription: Subscription) -> None:
         """Listen with *subscription* from now on."""
@@ -162,9 +164,13 @@ class Listener:
         if self._scope:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
+    def retire(self) -> None:
+        """Start no further child: what is on disk may be of another version than this process."""
+        self._is_retired = True
+
     async def run(self) -> None:
-        """Listen for ever."""
-        while True:
+        """Listen, for ever or until retired."""
+        while not self._is_retired:
             try:
                 async with asyncio.timeout(None) as self._scope:
                     await self._once()
@@ -181,7 +187,8 @@ class Listener:
             logger.warning("push: %s", error)
         else:
             wait = REFUSED_WAIT if refused else RESTART_WAIT
-        logger.warning("push is down; polling, and trying again in %g s", wait)
+        words = "push is down; polling, and trying again in %g s"
+        logger.warning(words, wait, extra=events.PUSH_LOST.extra)
         await self._bell.lost()
         await asyncio.sleep(wait)
 
