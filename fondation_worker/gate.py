@@ -16,6 +16,7 @@ from fondation_worker.pause import Pause
 logger = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks at what closes the gate
+HOST_LOOK = 5.0  # seconds that a reading of the host is good for those who only tell of it
 FIRST_TEST = 60.0  # seconds before a refused credential is tested; then doubling
 LONGEST_TEST = 3600.0
 
@@ -23,12 +24,14 @@ LONGEST_TEST = 3600.0
 class Gate:
     """Whether this worker may claim now, and if not, why.
 
-    *host* reads what of the host speaks against it. It is asked again at each look.
+    *host* reads what of the host speaks against it. Before a claim it is always asked.
     """
 
     def __init__(self, host: Callable[[], tuple[Reason, ...]], pause: Pause) -> None:
         self._host = host
         self._pause = pause
+        self._host_says: tuple[Reason, ...] = ()
+        self._host_was_asked = float("-inf")  # on `boottime`
         self._until: dict[str, tuple[float, str]] = {}  # by key: when on `boottime`, and why
         self._refusal: str | None = None
         self._refused = asyncio.Event()  # set while there is a refusal
@@ -69,7 +72,9 @@ class Gate:
         await self._refused.wait()
 
     def reasons(self) -> tuple[Reason, ...]:
-        """Return everything that keeps this worker from claiming now."""
+        """Return everything that keeps this worker from claiming; of the host, lately."""
+        if boottime() - self._host_was_asked >= HOST_LOOK:
+            self._ask_host()
         found = []
         if paused := self._pause.reason:
             found.append(Reason(key="paused", words=f"paused: {paused}"))
@@ -78,11 +83,15 @@ class Gate:
         for key, (until, words) in self._until.items():
             if (left := until - boottime()) > 0:
                 found.append(Reason(key=key, words=f"waiting for {left:.0f} s: {words}"))
-        return (*found, *self._host())
+        return (*found, *self._host_says)
+
+    def _ask_host(self) -> None:
+        self._host_says, self._host_was_asked = self._host(), boottime()
 
     async def opened(self) -> None:
         """Wait until nothing speaks against a claim; say what does, once."""
         while True:
+            self._ask_host()
             reasons = self.reasons()
             self._tell(reasons)
             if not reasons:

@@ -50,6 +50,26 @@ async def test_nothing_is_claimed_until_every_reason_has_ended(
     assert len(said) == 3
 
 
+async def test_the_host_is_read_for_every_claim_and_seldom_for_those_who_look(
+    tmp_path: Path,
+) -> None:
+    """A status line that is made every second must not cost more than the rest of the worker."""
+    readings = 0
+
+    def host() -> tuple[Reason, ...]:
+        nonlocal readings
+        readings += 1
+        return ()
+
+    gate = Gate(host, Pause(tmp_path))
+    for _ in range(10):
+        assert gate.reasons() == ()
+    assert readings == 1
+    for _ in range(10):
+        await gate.opened()
+    assert readings == 11
+
+
 async def test_what_closes_for_a_time_opens_after_it(tmp_path: Path) -> None:
     """By the clock that counts while a host sleeps."""
     gate = Gate(tuple, Pause(tmp_path))
