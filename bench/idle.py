@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -98,6 +99,8 @@ def main() -> int:
         findings = asyncio.run(_measured(arguments))
     except KeyboardInterrupt:
         return 130
+    except FileNotFoundError as error:
+        raise SystemExit(f"it is not there, or has ended meanwhile: {error}") from None
     return 0 if report(findings) else 1
 
 
@@ -158,7 +161,11 @@ async def watch(pid: int, seconds: float, counts: Counts | None = None) -> Findi
         await asyncio.sleep(min(LOOK, left))
     used = {member: total - before.get(member, 0) for member, total in cpu(pid).items()}
     return Findings(
-        seconds=time.monotonic() - began, looks=looks, cpu=used, names=names, counts=counts
+        seconds=time.monotonic() - began,
+        looks=looks,
+        cpu=used,
+        names=names,
+        counts=deepcopy(counts),  # what is said at its end is not said in these seconds
     )
 
 
@@ -225,10 +232,10 @@ def _judged(what: str, figure: float, limit: float, places: str) -> bool:
 def _main_process(unit: str) -> int:
     """Return the main process of a systemd unit."""
     command = ("systemctl", "show", "--property=MainPID", "--value", "--", unit)
-    found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    if not found:
-        raise SystemExit(f"{unit} does not run")
-    return found
+    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    if said.returncode or not int(said.stdout):
+        raise SystemExit(f"{unit} does not run. {said.stderr.strip()}")
+    return int(said.stdout)
 
 
 if __name__ == "__main__":

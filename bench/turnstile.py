@@ -143,9 +143,11 @@ def _learn(said: dict[str, Any], functions: dict[int, str]) -> None:
 
 
 def _function(path: str, body: bytes) -> str:
-    """Return what a request asks for: a function, or else the path."""
+    """Return what a request asks for: a function, with the state it reports; or else the path."""
     try:
-        return str(json.loads(body)["path"])
+        asked = json.loads(body)
+        state = asked["args"][0].get("state")
+        return f"{asked['path']} ({state})" if state else str(asked["path"])
     except (ValueError, KeyError, TypeError):
         return path
 
