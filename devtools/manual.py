@@ -20,7 +20,7 @@ _TOP = Path(__file__).parents[1]
 _PAGES = {5: "fondation-worker.conf", 8: "fondation-worker"}
 _MANUALS = {5: "File Formats", 8: "System Administration"}
 _FIELDS = {
-    "FONDATION_INSTANCE": "The instance, N.",
+    "FONDATION_INSTANCE": "One start of one worker, by the name that Convex knows it by.",
     "FONDATION_JOB_ID": "The job, in all of its attempts, instances and restarts.",
     "FONDATION_ATTEMPT": "The attempt at it, counted from 1.",
     "FONDATION_REPOSITORY": "The repository of the job.",
