@@ -8,7 +8,7 @@ from tests.fakes.messages_api import say
 from tests.flow.stage import on_stage
 from tests.processes import until
 
-TOKEN = "sk-ant-oat01-placeholder-of-a-login"  # noqa: S105
+TOKEN = "sk-ant-oat01-placeholder-of-a-login"
 
 
 def logged_in(directory: Path) -> Path:
