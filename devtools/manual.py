@@ -12,9 +12,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from devtools import commandpages, roff
-from devtools.explained import CREDENTIALS, SECRETS, SHOWN, explained
+from devtools.explained import SECRETS, SHOWN, explained
 from fondation_worker import __version__
 from fondation_worker.host import ENVIRONMENT
+from fondation_worker.installation import SECRET_FILES
 
 _TOP = Path(__file__).parents[1]
 _PAGES = {5: "fondation-worker.conf", 8: "fondation-worker"}
@@ -64,7 +65,7 @@ def _settings() -> Iterator[str]:
 def _secrets() -> Iterator[str]:
     for setting in SECRETS:
         entry = explained(setting)
-        yield f"`{CREDENTIALS[setting.name]}`\n: `{entry.key}`: {entry.meaning}"
+        yield f"`{SECRET_FILES[setting.name]}`\n: `{entry.key}`: {entry.meaning}"
 
 
 def _environment() -> Iterator[str]:
