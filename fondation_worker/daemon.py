@@ -68,6 +68,7 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
     logger.info(words, __version__, instance, extra=events.STARTED.extra)
     if config.key_travels_in_the_open():
         logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
+    manager.has_status("starting: clearing what an earlier life has left")
     os.environ[MARK] = instance  # for git and the CLI: by it a later life finds what they left
     async with (
         lived(config.state_dir, config.temp_dir, instance) as life,
