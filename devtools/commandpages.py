@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -80,7 +81,7 @@ def _prose(text: str | None) -> str:
     """Return the paragraphs of a help text; those that click leaves as they are stay so."""
     return "\n\n".join(
         textwrap.indent(part.removeprefix("\b\n"), "    ") if part.startswith("\b\n") else part
-        for part in (text or "").strip().split("\n\n")
+        for part in cleandoc(text or "").split("\n\n")
     )
 
 
