@@ -34,9 +34,11 @@ ORDER = (
     *("handin", "refused", "outbox"),  # steps
     *("presence", "pipeline", "slots", "caretaker", "daemon"),  # flow
     *("control_client", "operator", "saving"),  # the operator's side
+    *("privileges", "claude_package", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),
     *("cli.ending", "cli.options", "cli.terminal", "cli.following", "cli.jobview", "cli.joblog"),
     *("cli.jobs", "cli.workers", "cli.control"),  # imported when they are asked for
+    "cli.install_claude",
 )
 
 # Each library of an outside system is known to one module.
@@ -48,7 +50,7 @@ OWNERS = {
     "systemd": {"journal", "systemd"},
     "click": {
         *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
-        *("cli.jobs", "cli.workers", "cli.control"),
+        *("cli.jobs", "cli.workers", "cli.control", "cli.install_claude"),
     },
     "rich": {"cli.terminal", "cli.following"},
     "msgspec": {"claims", "entry", "job", "operator", "queue", "transcript", "wakeup"},
