@@ -38,6 +38,7 @@ ELSEWHERE = {
     "pause": "fondation_worker.cli.control",
     "resume": "fondation_worker.cli.control",
     "reload": "fondation_worker.cli.control",
+    "doctor": "fondation_worker.cli.doctor",
     "install-claude": "fondation_worker.cli.install_claude",
 }
 
