@@ -22,7 +22,7 @@ from convex.values import convex_to_json, json_to_convex
 
 from fondation_worker import __version__
 from fondation_worker.clock import boottime
-from fondation_worker.errors import LeaseLost, NotStaged, Refused, Unreachable
+from fondation_worker.errors import FunctionFailed, LeaseLost, NotStaged, Refused, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ def _value(path: str, answer: dict[str, Any]) -> Any:
         refusal = _refusal(path, json_to_convex(answer["errorData"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         words = str(answer.get("errorMessage") or "what cannot be read")[:500]
-        raise Unreachable(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
+        raise FunctionFailed(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
     raise refusal
 
 
