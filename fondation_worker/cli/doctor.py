@@ -1,6 +1,5 @@
 """`fondation-worker doctor`: what a worker here would need, looked at, and what to do about it."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import click
 
 from fondation_worker import __version__
-from fondation_worker.cli import terminal
 from fondation_worker.cli.control import the_one_here
 from fondation_worker.cli.ending import ending
 from fondation_worker.cli.flags import (
@@ -20,10 +18,7 @@ from fondation_worker.cli.flags import (
     taken,
 )
 from fondation_worker.config import survey
-from fondation_worker.doctor.checkup import check_up
 from fondation_worker.doctor.findings import Finding, Level, count, exit_status
-from fondation_worker.doctor.known import known_from
-from fondation_worker.doctor.units import ask_systemd, environment_of
 from fondation_worker.errors import NoWorker
 from fondation_worker.host import drop_environment
 from fondation_worker.installation import Instance, is_packaged
@@ -56,6 +51,12 @@ def doctor(file: Path | None, instance: Instance | None, *, as_json: bool, **opt
     no job is claimed. Started by root it takes the rights of the worker's user, where there is one.
     """
     with ending():
+        import asyncio
+
+        from fondation_worker.doctor.checkup import check_up
+        from fondation_worker.doctor.known import known_from
+        from fondation_worker.doctor.units import ask_systemd, environment_of
+
         flags = taken(options, _READ)
         if is_packaged() and not (file or flags or instance):
             instance = _the_one_here()
@@ -96,6 +97,8 @@ def _without_secrets(finding: Finding, redact: Redactor) -> Finding:
 
 
 def _show(findings: list[Finding], instance: Instance | None, *, as_json: bool) -> None:
+    from fondation_worker.cli import terminal
+
     errors, warnings = count(findings, Level.ERROR), count(findings, Level.WARNING)
     if as_json:
         terminal.show_json(
