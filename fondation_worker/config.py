@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
 from fondation_worker.installation import FOR_ALL, Instance, hostname, is_packaged, secret_files
-from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_SETTINGS, SETTINGS
+from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_KEY, OPERATOR_SETTINGS, SETTINGS
 from fondation_worker.sources import CREDENTIAL_KINDS, Sources, missing, read
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "ControlConfig",
     "Credential",
     "OperatorConfig",
+    "Survey",
     "load",
     "load_control",
     "load_operator",
     "secrets_of",
+    "survey",
 ]
 
 
@@ -104,6 +106,15 @@ class ControlConfig:
     control_socket: Path
     fallback_socket: Path  # where it listens when it could not have that one
     health_address: tuple[str, int] | None
+    instance: Instance | None  # of the package, if it is one
+
+
+class Survey(NamedTuple):
+    """Settings that may have faults: the values of those that have none, by NAME."""
+
+    values: Mapping[str, Any]
+    faults: list[str]
+    files: tuple[Path, ...]  # that were read
 
 
 def load(
@@ -161,7 +172,24 @@ def load_control(
         control_socket=_control_socket(values, environ),
         fallback_socket=_state_dir(values, environ) / CONTROL_NAME,
         health_address=values["HEALTH_ADDRESS"],
+        instance=instance,
     )
+
+
+def survey(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    instance: Instance | None = None,
+) -> Survey:
+    """Return what there is of a worker's settings, and OPERATOR_KEY, with every fault of `load`."""
+    faults: list[str] = []
+    sources = _sources(environ, flags, file, instance)
+    values = read((*SETTINGS, OPERATOR_KEY), sources, faults)
+    _cross_checks(values, faults)
+    found = {"STATE_DIR": _state_dir(values, environ)}
+    return Survey(values=values | found, faults=faults, files=sources.files)
 
 
 def _sources(

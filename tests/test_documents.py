@@ -27,6 +27,8 @@ def test_the_versions_agree() -> None:
     """The package's, and the CLI's that readers are told to install."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
+    functions = (TOP / "convex/about.ts").read_text(encoding="utf-8")
+    assert f'export const version = "{__version__}";' in functions
     pinned = json.loads((TOP / "packaging/claude-cli/package.json").read_text(encoding="utf-8"))
     package = "@anthropic-ai/claude-code"
     assert f"{package}@{pinned['dependencies'][package]}" in README

@@ -22,6 +22,7 @@ from fondation_worker.installation import (
     STATE,
     USER,
     Instance,
+    differing,
 )
 from fondation_worker.settings import label
 
@@ -115,6 +116,19 @@ def test_an_empty_secret_is_told_with_its_file(tmp_path: Path) -> None:
     (fault,) = refused.value.faults
     assert "fondation_worker-key" in fault
     assert "8 or more" in fault
+
+
+def test_a_secret_that_changed_is_noticed(tmp_path: Path) -> None:
+    """What an operator's drop-in hands over, encrypted say, is none of that directory's."""
+    kept, handed = tmp_path / "kept", tmp_path / "handed"
+    kept.mkdir()
+    handed.mkdir()
+    secrets_in(handed, worker_key="old", operator_key="elsewhere", anthropic_api_key="same")
+    (kept / "worker-key").write_text("new\n")
+    (kept / "anthropic-api-key").write_text("same\n")
+    (kept / "claude-oauth-token").write_text("added\n")
+    assert differing(kept, handed) == ("worker-key", "claude-oauth-token")
+    assert differing(kept, tmp_path / "no such directory") == ()
 
 
 @given(st.text(max_size=40))
