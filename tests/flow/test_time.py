@@ -14,7 +14,12 @@ from tests.repositories import git_server, repository
 def an_hour_off() -> dict[str, str]:
     """Return the environment of a process whose wall clock is an hour ahead, and that alone."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": "+1h",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_CACHE_DURATION": "3600",  # s; else read again after 10, when a worker dropped it
+    }
 
 
 async def test_a_job_starts_at_its_time_by_push(tmp_path: Path) -> None:
