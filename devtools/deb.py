@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from devtools.roots import SUITES, TOP, layered, root, run
+from devtools.roots import SUITES, TOP, entering, layered, root, run
 
 DIST = TOP / "dist"
 BUILDER = "1000"  # user and group of the build inside its root; no process of the host has its files
@@ -82,14 +82,9 @@ def inside(place: Path, *words: str) -> None:
     """Run a program as the builder, among the sources in the root at *place*, with network."""
     # By name: a value may be a secret, and arguments are public.
     passed_on = [f"--setenv={name}" for name in os.environ if PASSED_ON.fullmatch(name)]
-    run(
-        *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe", "--as-pid2"),
-        *(f"--directory={place}", f"--chdir=/{PLACE}", "--resolv-conf=copy-host"),
-        *(f"--setenv=HOME=/{PLACE.parent}", "--setenv=LC_ALL=C.UTF-8", *passed_on),
-        *("setpriv", f"--reuid={BUILDER}", f"--regid={BUILDER}", "--clear-groups"),
-        *words,
-        SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1",
-    )
+    options = [f"--chdir=/{PLACE}", f"--setenv=HOME=/{PLACE.parent}", *passed_on]
+    builder = ("setpriv", f"--reuid={BUILDER}", f"--regid={BUILDER}", "--clear-groups")
+    run(*entering(place, *builder, *words, network=True, options=options))
 
 
 def repacked(deb: Path, version: str, into: Path) -> Path:

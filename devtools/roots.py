@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,24 @@ def layered(base: Path) -> Iterator[Path]:
             run("umount", copy)
 
 
+def entering(base: Path, *words: str, network: bool = False, options: Sequence[str] = ()) -> list[str]:
+    """Return the words that run *words* as root in the root *base*, which is not booted.
+
+    The processes are a container's: what is left of them at the end is killed. *options* are
+    systemd-nspawn's. Nothing but the given words is taken over from this host's environment.
+    """
+    if shutil.which("systemd-nspawn") is None:
+        _install_on_host("systemd-container")
+    reach = "--resolv-conf=copy-host" if network else "--private-network"
+    return [
+        # The host's cgroups may be of the old kind, which this leaves to the container to bear.
+        *("env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn", "--quiet"),
+        *("--register=no", "--keep-unit", "--pipe", "--as-pid2", f"--directory={base}", reach),
+        *options,
+        *words,
+    ]
+
+
 def run(*words: str | Path, **environment: str) -> None:
     """Run a program of this host, its output on our standard error; raise CalledProcessError."""
     subprocess.run(words, check=True, stdout=sys.stderr, env=os.environ | environment)
@@ -89,7 +107,7 @@ def build_dependencies() -> list[str]:
         r"^Build-Depends:(.*?)^\S", control.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
     clauses = field[1].split(",") if field else []
-    # dh-sequence-… and their kin are virtual, with several providers: debhelper itself has them.
+    # debhelper-compat is a name for debhelper with a level; apt resolves the other virtual ones.
     names = [re.split(r"[\s(|]", clause.strip())[0] for clause in clauses]
     return sorted({re.sub(r"-compat$", "", name) for name in names if name})
 
