@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fondation_worker import events
 from fondation_worker.clock import boottime
 from fondation_worker.queue import Claimed, Report
 from fondation_worker.redact import Redactor
@@ -85,7 +86,10 @@ class Board:
     def cancel(self, job_id: str, attempt: int) -> None:
         """End this attempt if it is what runs; any other is none of ours any more."""
         if shown := self._shown.get((job_id, attempt)):
-            logger.info("canceled: job %s attempt %d is ended", job_id, attempt)
+            logger.info(
+                "canceled: job %s attempt %d is ended",
+                job_id, attempt, extra=events.CANCELED.about(shown.claimed.token),
+            )  # fmt: skip
             shown.lease.lose("canceled")
 
     def heartbeat_interval(self) -> float:

@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
+from fondation_worker.installation import FOR_ALL, Instance, hostname, is_packaged, secret_files
 from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_SETTINGS, SETTINGS
-from fondation_worker.sources import CREDENTIAL_KINDS, missing, read
+from fondation_worker.sources import CREDENTIAL_KINDS, Sources, missing, read
 
 __all__ = [
     "CREDENTIAL_KINDS",
+    "LOGIN_KIND",
     "Config",
     "ControlConfig",
     "Credential",
@@ -23,12 +25,26 @@ __all__ = [
 ]
 
 
+LOGIN_KIND = "CLAUDE_CONFIG_DIR"
+CONTROL_NAME = "control.sock"  # below STATE_DIR
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What the model's service is shown; `kind` is the environment variable that carries it."""
+    """What the model's service is shown; `kind` is the environment variable that carries it.
 
-    kind: str  # ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN
+    With a login that is CLAUDE_CONFIG_DIR, and the value no secret but the directory that the CLI
+    keeps its login in. It is used in place, never a copy: the CLI renews it, and each of its
+    refresh tokens serves once.
+    """
+
+    kind: str  # ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN or LOGIN_KIND
     value: str = field(repr=False)
+
+    @property
+    def is_login(self) -> bool:
+        """Whether it is a login that the CLI keeps by itself."""
+        return self.kind == LOGIN_KIND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +68,7 @@ class Config:
     disk_floor: int  # bytes; 0 for none
     memory_pressure_limit: float  # per cent of 10 s
     drain_time: float
+    upgrade_drain: float
     temp_dir: Path
     state_dir: Path
     control_socket: Path
@@ -85,6 +102,7 @@ class ControlConfig:
     """Where a worker on this host is asked."""
 
     control_socket: Path
+    fallback_socket: Path  # where it listens when it could not have that one
     health_address: tuple[str, int] | None
 
 
@@ -93,13 +111,15 @@ def load(
     *,
     flags: Mapping[str, str] | None = None,
     file: Path | None = None,
+    instance: Instance | None = None,
 ) -> Config:
     """Return the settings of *file*, overridden by *environ*, overridden by *flags* (by NAME).
 
-    Raises BadSettings with every fault that was found. Empty values count as not set.
+    Below all of them are those of the packaged *instance*. Raises BadSettings with every fault that
+    was found. Empty values count as not set.
     """
     faults: list[str] = []
-    values = read(SETTINGS, environ, flags, file, faults)
+    values = read(SETTINGS, _sources(environ, flags, file, instance), faults)
     _cross_checks(values, faults)
     if faults:
         raise BadSettings(faults)
@@ -111,13 +131,14 @@ def load_operator(
     *,
     flags: Mapping[str, str] | None = None,
     file: Path | None = None,
+    instance: Instance | None = None,
 ) -> OperatorConfig:
     """Return what the commands about jobs need, from the same sources; raise BadSettings.
 
     The worker's own settings may stand beside it, and are neither needed nor judged.
     """
     faults: list[str] = []
-    values = read(OPERATOR_SETTINGS, environ, flags, file, faults)
+    values = read(OPERATOR_SETTINGS, _sources(environ, flags, file, instance), faults)
     missing(OPERATOR_SETTINGS, values, faults)
     if faults:
         raise BadSettings(faults)
@@ -129,14 +150,39 @@ def load_control(
     *,
     flags: Mapping[str, str] | None = None,
     file: Path | None = None,
+    instance: Instance | None = None,
 ) -> ControlConfig:
     """Return where this host's worker is asked, from the same sources; raise BadSettings."""
     faults: list[str] = []
-    values = read(CONTROL_SETTINGS, environ, flags, file, faults)
+    values = read(CONTROL_SETTINGS, _sources(environ, flags, file, instance), faults)
     if faults:
         raise BadSettings(faults)
     return ControlConfig(
-        control_socket=_control_socket(values, environ), health_address=values["HEALTH_ADDRESS"]
+        control_socket=_control_socket(values, environ),
+        fallback_socket=_state_dir(values, environ) / CONTROL_NAME,
+        health_address=values["HEALTH_ADDRESS"],
+    )
+
+
+def _sources(
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None,
+    file: Path | None,
+    instance: Instance | None,
+) -> Sources:
+    """Return where the settings are read: a packaged program knows its places by itself."""
+    defaults, files = {}, [file] if file else []
+    if instance:
+        defaults = instance.defaults(hostname())
+        files = [each for each in instance.files if each.exists()] + files
+    elif is_packaged() and not file and FOR_ALL.exists():
+        files = [FOR_ALL]
+    on_host = instance is not None or is_packaged()
+    return Sources(
+        defaults=defaults | secret_files(environ, on_host=on_host),
+        files=tuple(files),
+        environ=environ,
+        flags=flags or {},
     )
 
 
@@ -153,7 +199,8 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
     set_kinds = [kind for kind in CREDENTIAL_KINDS if kind in values]
     if len(set_kinds) > 1:
         faults.append(f"{' and '.join(set_kinds)} are both set; keep one")
-    if not set_kinds and not any(kind in said for kind in CREDENTIAL_KINDS):
+    is_known = set_kinds or LOGIN_KIND in values
+    if not is_known and not any(kind in said for kind in (*CREDENTIAL_KINDS, LOGIN_KIND)):
         faults.append(
             "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (or the same with _FILE) is not set; for"
             " example: CLAUDE_CODE_OAUTH_TOKEN_FILE=/etc/fondation-worker/token, with what"
@@ -164,18 +211,22 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
 def _config(values: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """Put the parsed values together."""
     plain: dict[str, Any] = {f.name: values.get(f.name.upper()) for f in fields(Config)}
-    kind = next(kind for kind in CREDENTIAL_KINDS if kind in values)
-    plain["credential"] = Credential(kind=kind, value=values[kind])
-    plain["state_dir"] = plain["state_dir"] or _state_home(environ) / "fondation-worker"
+    kind = next(kind for kind in (*CREDENTIAL_KINDS, LOGIN_KIND) if kind in values)
+    plain["credential"] = Credential(kind=kind, value=str(values[kind]))
+    plain["state_dir"] = _state_dir(values, environ)
     plain["control_socket"] = _control_socket(values, environ)
     return Config(**plain)
 
 
 def _control_socket(values: Mapping[str, Any], environ: Mapping[str, str]) -> Path:
     """Return where pause and resume are answered: the setting, or a name in the state directory."""
-    state_dir = values.get("STATE_DIR") or _state_home(environ) / "fondation-worker"
-    socket: Path = values.get("CONTROL_SOCKET") or state_dir / "control.sock"
+    socket: Path = values.get("CONTROL_SOCKET") or _state_dir(values, environ) / CONTROL_NAME
     return socket
+
+
+def _state_dir(values: Mapping[str, Any], environ: Mapping[str, str]) -> Path:
+    set_to: Path = values.get("STATE_DIR") or _state_home(environ) / "fondation-worker"
+    return set_to
 
 
 def _state_home(environ: Mapping[str, str]) -> Path:
@@ -186,4 +237,5 @@ def _state_home(environ: Mapping[str, str]) -> Path:
 
 def secrets_of(config: Config) -> tuple[str, ...]:
     """Return every secret in *config*, for the redactor."""
-    return (config.worker_key, config.credential.value)
+    credential = config.credential
+    return (config.worker_key,) if credential.is_login else (config.worker_key, credential.value)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fondation_worker.config import ControlConfig
 from fondation_worker.errors import NoWorker
 
 LIMIT = 5.0  # seconds: a worker that takes longer is not well
@@ -69,6 +70,25 @@ def ask_control(
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoWorker(f"no answer from the worker at {path}: {_words(error)}") from error
+
+
+def ask_worker(
+    config: ControlConfig,
+    method: str,
+    what: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    limit: float = LIMIT,
+) -> tuple[int, dict[str, Any]]:
+    """Ask as `ask_control` does, where this host's worker is by its settings, or had to go."""
+    try:
+        return ask_control(config.control_socket, method, what, body, limit=limit)
+    except Wedged:
+        raise
+    except NoWorker:
+        if not config.fallback_socket.is_socket():
+            raise
+        return ask_control(config.fallback_socket, method, what, body, limit=limit)
 
 
 def ask_health(address: tuple[str, int]) -> tuple[int, dict[str, Any]]:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
+NOT_ASKED = "not asked yet"
 CONNECT_LIMIT = 5.0  # seconds
 FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; then doubling
 LONGEST_WAIT = 15.0
@@ -51,9 +52,9 @@ class Convex:
         self._session = session
         self._url = url
         self._functions = functions
-        self.trouble: str | None = (
-            "not asked yet"  # why the last call had no answer, if it had none
-        )
+        self.trouble: str | None = NOT_ASKED  # why the last call had no answer, if it had none
+        self.first_contact = asyncio.Event()  # made, or found impossible
+        self.is_unreachable = False  # the last call was not answered, not even with an error
         self.silences = 0  # how many calls Convex did not answer, not even with an error
 
     async def query(self, path: str, arguments: Mapping[str, Any]) -> Any:
@@ -78,7 +79,8 @@ class Convex:
             answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
             value = _value(path, answer)
         except Unreachable as error:
-            self.trouble = self.trouble if aside else str(error)
+            if not aside or self.trouble == NOT_ASKED:
+                self.trouble = str(error)
             raise
         except Refused as error:
             self.trouble = str(error) if error.code == "unauthorized" else None
@@ -86,6 +88,8 @@ class Convex:
         except LeaseLost:
             self.trouble = None
             raise
+        finally:
+            self.first_contact.set()
         self.trouble = None
         return value
 
@@ -94,23 +98,28 @@ class Convex:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self.silences += 1
+            self._is_silent()
             raise Unreachable(f"{what}: no answer from Convex: {_words(error)}") from error
         try:
             answer = json.loads(
                 text, parse_int=float
             )  # Convex has floats only, however they are printed
         except ValueError as error:
-            self.silences += 1
+            self._is_silent()
             raise Unreachable(
                 f"{what}: status {response.status}, and not a Convex answer"
             ) from error
+        self.is_unreachable = False
         if not isinstance(answer, dict) or "status" not in answer:
             reason = (
                 f"{answer.get('code')}: {answer.get('message')}" if isinstance(answer, dict) else ""
             )
             raise Unreachable(f"{what}: status {response.status} {reason[:500]}")
         return answer
+
+    def _is_silent(self) -> None:
+        self.silences += 1
+        self.is_unreachable = True
 
     async def upload(self, url: str, content: bytes) -> str:
         """Store *content* at the upload *url* that a function gave out; return its storage id.

@@ -5,17 +5,20 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from fondation_worker import __version__, claude, logs
+from fondation_worker import __version__, claude, events, logs
 from fondation_worker.admission import Limits, Reason, refusals
 from fondation_worker.board import Board
+from fondation_worker.caretaker import cared_for
 from fondation_worker.claims import Claims, Deployment
 from fondation_worker.clock import boottime
-from fondation_worker.config import Config, secrets_of
+from fondation_worker.config import CONTROL_NAME, Config, secrets_of
 from fondation_worker.convex import Convex, connect
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.gate import Gate, keep_testing
@@ -28,9 +31,11 @@ from fondation_worker.pipeline import Tools
 from fondation_worker.presence import Standing, present
 from fondation_worker.queue import Queue
 from fondation_worker.redact import Redactor
-from fondation_worker.reload import Reloader
+from fondation_worker.reload import Reloaded, Reloader
 from fondation_worker.runner.process import ProcessRoom
 from fondation_worker.slots import KEY, Ends, Worker
+from fondation_worker.statusline import Situation, in_one_line
+from fondation_worker.systemd import Manager
 from fondation_worker.tidy import to_the_end
 from fondation_worker.treesize import Limits as TreeLimits
 from fondation_worker.verdict import verdict
@@ -44,20 +49,22 @@ logger = logging.getLogger(__name__)
 STATE_LIMIT = 200  # characters of the state that Convex is told
 
 
-async def serve(config: Config, load: Callable[[], Config]) -> None:
+async def serve(config: Config, load: Callable[[], Config], manager: Manager) -> bool:
     """Do jobs until SIGTERM or SIGINT; then drain, and return; a second one ends the drain.
 
-    SIGHUP reads the settings again, by *load*. Raises BadSettings for what only this host can tell
-    of the settings; nothing was started then.
+    SIGHUP reads the settings again, by *load*. SIGUSR1 says that this program was replaced on disk:
+    nothing more is claimed, and when running jobs have ended it returns True, for a restart.
+    *manager* is kept told. Raises BadSettings for what only this host can tell of the settings;
+    nothing was started then.
     """
     loaded, config = config, settled_on_this_host(config)
     worker_id = config.worker_id or kept_label(config.state_dir)
     instance = f"{worker_id}-{secrets.token_hex(4)}"
     ends, reload_asked = Ends(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ends.ask)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
-    logger.info("fondation-worker %s starts as %s", __version__, instance)
+    _heed_signals(ends, reload_asked)
+    logs.of(instance)
+    words = "fondation-worker %s starts as %s"
+    logger.info(words, __version__, instance, extra=events.STARTED.extra)
     if config.key_travels_in_the_open():
         logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
     os.environ[MARK] = instance  # for git and the CLI: by it a later life finds what they left
@@ -65,28 +72,62 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
         lived(config.state_dir, config.temp_dir, instance) as life,
         connect(config.convex_url, config.convex_functions) as convex,
     ):
-        process = _Process(config, convex, worker_id, life, ends)
+        process = _Process(config, convex, worker_id, life, ends, to_journal=manager.has_journal)
         await process.outbox.adopt()
         reloader = Reloader(loaded, load, process.change)
-        controls = Controls(
-            look=process.look,
-            pause=process.pause.begin,
-            resume=process.pause.end,
-            reload=lambda: reloader.reload().to_document(),
-        )
+        reload = partial(_reload, reloader, manager, process)
         async with (
-            health_server(config.health_address, process.look),
-            control_server(config.control_socket, controls),
+            _asked(config, process, reload, manager),
             present(process.tell, process.standing),
-            _beside(process, reloader, reload_asked),
+            cared_for(manager, ends, look=process.situation, contact=convex.first_contact.wait),
+            _beside(process, reload, reload_asked),
         ):
             await process.worker.work()
-    logger.info("fondation-worker has stopped")
+    logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
+    return ends.leave.is_set()
+
+
+def _heed_signals(ends: Ends, reload_asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ends.ask)
+    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)
+    loop.add_signal_handler(signal.SIGUSR1, ends.leave.set)
+
+
+@asynccontextmanager
+async def _asked(
+    config: Config, process: "_Process", reload: Callable[[], Reloaded], manager: Manager
+) -> AsyncIterator[None]:
+    """Answer over HTTP while the body runs, on the sockets that *manager* handed over, or ours."""
+    controls = Controls(
+        look=process.look,
+        pause=process.pause.begin,
+        resume=process.pause.end,
+        reload=lambda: reload().to_document(),
+    )
+    ports = manager.of_family((socket.AF_INET, socket.AF_INET6))
+    files = manager.of_family((socket.AF_UNIX,))
+    fallback = config.state_dir / CONTROL_NAME
+    async with (
+        health_server(config.health_address, process.look, ports) as process.no_port,
+        control_server(config.control_socket, controls, fallback=fallback, inherited=files),
+    ):
+        yield
+
+
+def _reload(reloader: Reloader, manager: Manager, process: "_Process") -> Reloaded:
+    """Read the settings again, and keep *manager* told meanwhile."""
+    manager.reloads()
+    try:
+        return reloader.reload()
+    finally:
+        manager.is_ready(in_one_line(process.situation()))
 
 
 @asynccontextmanager
 async def _beside(
-    process: "_Process", reloader: Reloader, reload_asked: asyncio.Event
+    process: "_Process", reload: Callable[[], Reloaded], reload_asked: asyncio.Event
 ) -> AsyncIterator[None]:
     """Do what goes on beside the work while the body runs."""
 
@@ -95,9 +136,10 @@ async def _beside(
             await reload_asked.wait()
             reload_asked.clear()
             try:
-                reloader.reload()
+                reload()
             except Exception:  # it must not end the jobs that run
-                logger.exception("a fault of this program: the reload came to nothing")
+                words = "a fault of this program: the reload came to nothing"
+                logger.exception(words, extra=events.FAULT.extra)
 
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -117,8 +159,16 @@ class _Process:
     """What this process is made of; it is what a reload changes."""
 
     def __init__(
-        self, config: Config, convex: Convex, worker_id: str, life: Life, ends: Ends
+        self,
+        config: Config,
+        convex: Convex,
+        worker_id: str,
+        life: Life,
+        ends: Ends,
+        *,
+        to_journal: bool,
     ) -> None:
+        self._to_journal = to_journal
         self._started = boottime()
         self._config = config
         self._convex = convex
@@ -127,6 +177,7 @@ class _Process:
         self._life = life
         self._ends = ends
         self._secrets = set(secrets_of(config))  # all that this process has known
+        self.no_port: str | None = None  # why nobody is answered at HEALTH_ADDRESS
         self._queue = Queue(
             convex,
             key=config.worker_key,
@@ -162,7 +213,7 @@ class _Process:
         before, self._config = self._config, config
         self._secrets |= set(secrets_of(config))
         redact = Redactor(sorted(self._secrets))
-        logs.set_up(config.log_format, config.log_level, redact)
+        logs.set_up(config.log_format, config.log_level, redact, to_journal=self._to_journal)
         self._queue.renew(key=config.worker_key, redact=redact)
         self._tools = replace(self._tools, **_of_settings(config))
         self._bell.poll_interval = config.poll_interval
@@ -202,6 +253,26 @@ class _Process:
             "refused": self.outbox.refused,
             "ofOtherDeployments": self.outbox.elsewhere,
         }
+
+    def situation(self) -> Situation:
+        """Return what a service manager is told."""
+        past = self.worker.past
+        return Situation(
+            ending=self._ending(),
+            unreachable=self._convex.is_unreachable,
+            refused=self._convex.trouble is not None,
+            push=self._bell.push_is_up,
+            busy=self.worker.active,
+            slots=self._config.max_concurrent_jobs,
+            reasons=tuple(reason.words for reason in self.gate.reasons()),
+            no_port=self.no_port,
+            past=(boottime() - past.at, past.words) if past else None,
+        )
+
+    def _ending(self) -> str | None:
+        if self._ends.stop.is_set():
+            return "stopping"
+        return "upgraded, waiting for running jobs" if self._ends.leave.is_set() else None
 
     def standing(self) -> Standing:
         """Return what operators are told through Convex."""
@@ -243,9 +314,9 @@ class _Process:
         return (*self._own_reasons(), Reason(key="trouble", words=f"Convex: {trouble}"))
 
     def _own_reasons(self) -> tuple[Reason, ...]:
-        if not self._ends.stop.is_set():
+        if not (ending := self._ending()):
             return self.gate.reasons()
-        return (Reason(key="stopping", words="stopping"), *self.gate.reasons())
+        return (Reason(key="stopping", words=ending), *self.gate.reasons())
 
     def _host(self) -> tuple[Reason, ...]:
         limits = Limits(

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from fondation_worker import events
 from fondation_worker.admission import Reason
 from fondation_worker.clock import boottime
 from fondation_worker.errors import CredentialRefused, JobError, Wait
@@ -84,9 +85,10 @@ class Gate:
         keys = frozenset(reason.key for reason in reasons)
         for reason in reasons:
             if reason.key not in self._told:
-                logger.warning("claiming nothing: %s", reason.words)
+                event = events.CREDENTIAL_REFUSED if reason.key == "credential" else events.HELD
+                logger.warning("claiming nothing: %s", reason.words, extra=event.extra)
         if self._told and not keys:
-            logger.info("claiming again")
+            logger.info("claiming again", extra=events.RESUMED.extra)
         self._told = keys
 
 

@@ -61,6 +61,8 @@ def settled_on_this_host(config: Config) -> Config:
             f"CLAUDE_CLI: {config.claude_cli!r} is not a program on this host; for example:"
             " npm install -g @anthropic-ai/claude-code, or CLAUDE_CLI=/usr/bin/claude"
         )
+    if config.credential.is_login:
+        faults += _login_faults(Path(config.credential.value))
     if shutil.which("git") is None:
         faults.append("PATH: there is no git on it; for example: apt-get install git")
     if faults or claude_cli is None:
@@ -69,6 +71,26 @@ def settled_on_this_host(config: Config) -> Config:
     return replace(
         config, claude_cli=str(Path(claude_cli).absolute()), temp_dir=config.temp_dir.resolve()
     )
+
+
+def _login_faults(directory: Path) -> Iterator[str]:
+    """Yield why there is no login of the CLI in *directory* that this user could use."""
+    login = directory / ".credentials.json"
+    if os.access(login, os.R_OK):
+        return
+    why = "cannot be read by this user" if _exists(login) else "is not there"
+    yield (
+        f"the model's credential: no ANTHROPIC_API_KEY and no CLAUDE_CODE_OAUTH_TOKEN is set, and"
+        f" {str(login)!r} {why}; put the token of `claude setup-token` or an API key where the"
+        " worker's secrets are, or log the CLI in as the worker's user: claude auth login"
+    )
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # behind a directory that is closed to us
+        return True
 
 
 def _directory_faults(name: str, directory: Path) -> Iterator[str]:

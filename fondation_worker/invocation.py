@@ -7,6 +7,7 @@ environment; it is the one secret there (docs/why.md).
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +75,20 @@ def _permissions(tree: Path) -> str:
     """Return settings that keep Glob, which takes absolute patterns, from listing the host.
 
     The CLI confines what Read and Grep open to its working directory, but not the names that Glob
-    lists; a rule for Read rules Glob as well. One for the whole root would include the tree itself.
+    lists; a rule for Read rules Glob as well. One for the whole root would include the tree itself,
+    so there is one for whatever stands beside the way to it. The run's own places stay: the CLI
+    reads there what a tool printed at length.
     """
-    others = (entry for entry in Path("/").iterdir() if not tree.is_relative_to(entry))
-    return json.dumps({"permissions": {"deny": [f"Read(/{entry}/**)" for entry in sorted(others)]}})
+    beside = sorted(entry for above in tree.parents[1:] for entry in _beside(above, tree))
+    return json.dumps({"permissions": {"deny": [f"Read(/{entry}/**)" for entry in beside]}})
+
+
+def _beside(directory: Path, tree: Path) -> Iterator[Path]:
+    """Yield the entries of *directory* that do not lead to *tree*."""
+    try:
+        yield from (entry for entry in directory.iterdir() if not tree.is_relative_to(entry))
+    except PermissionError:  # what we cannot list, the CLI cannot either
+        return
 
 
 def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
@@ -97,7 +108,7 @@ def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_ERROR_REPORTING": "1",
         "DISABLE_TELEMETRY": "1",
-        setup.credential.kind: setup.credential.value,
+        setup.credential.kind: setup.credential.value,  # a login's rules over the directory above
     }
     if setup.base_url:
         environment["ANTHROPIC_BASE_URL"] = setup.base_url

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fondation_worker import durable, entry
+from fondation_worker import durable, entry, events
 from fondation_worker.claims import Claims, Deployment, left_in
 from fondation_worker.convex import wait_before
 from fondation_worker.entry import Damaged, Entry
@@ -124,7 +124,8 @@ class Outbox:
             words = "%s belongs to another deployment (%s) and stays where it is"
             logger.warning(words, place, found.deployment.url)
             return
-        logger.info("a finished result of job %s waits since an earlier life", found.token.job_id)
+        words = "a finished result of job %s waits since an earlier life"
+        logger.info(words, found.token.job_id, extra=events.RESULT_WAITS.about(found.token))
         self._waiting[found.token] = _Waiting(
             token=found.token, since=found.since, place=place, stored=entry.stored_in(place)
         )
@@ -248,7 +249,8 @@ class Outbox:
             told = {"class": Crashed.failure, "message": CRASH}
             try:
                 await self._queue.call("fail", proof(token) | told)
-                logger.warning("job %s: its last attempt crashed; reported", token.job_id)
+                words = "job %s: its last attempt crashed; reported"
+                logger.warning(words, token.job_id, extra=events.FAILED.about(token))
             except (LeaseLost, Refused) as error:
                 if _is_about_the_key(error):
                     return True  # kept, and reported with the next key
@@ -290,7 +292,8 @@ class Outbox:
             except (ConvexError, TimeoutError) as error:
                 waiting.trouble = error
             except Exception as bug:  # one bad result must not hold up the others
-                logger.exception("a fault of this program: a result could not be offered")
+                words = "a fault of this program: a result could not be offered"
+                logger.exception(words, extra=events.FAULT.about(waiting.token))
                 waiting.trouble = bug
                 waiting.faults += 1
                 if waiting.faults == MOST_FAULTS:
@@ -307,7 +310,8 @@ class Outbox:
         if result is None:
             raise Damaged("neither on disk nor in memory")
         await hand_in(self._queue, waiting.token, result, stored=waiting.stored, note=waiting.note)
-        logger.info("completed: job %s: %s", waiting.token.job_id, result.message)
+        extra = events.COMPLETED.about(waiting.token)
+        logger.info("completed: job %s: %s", waiting.token.job_id, result.message, extra=extra)
 
     def _settle(self, waiting: _Waiting) -> None:
         """Forget a result that Convex has taken."""

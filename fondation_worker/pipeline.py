@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from fondation_worker import claude
+from fondation_worker import claude, events
 from fondation_worker.board import Board
 from fondation_worker.claims import Claims
 from fondation_worker.clock import boottime
@@ -47,11 +47,19 @@ class Tools:
     clone_limits: Limits
 
 
-async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnd:
+    """How a job ended here."""
+
+    words: str  # for people
+    verdict: Verdict | None = None  # what Convex was told of a failure
+
+
+async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> JobEnd:
     """Do one claimed job, from clone to a result that Convex has taken, while its lease holds.
 
-    Returns None for a completed job, else why it is not; *waits* is how many failures in a row had
-    to wait before this one. A lost lease writes nothing. On cancel the run is killed and the job
+    Returns how it ended; *waits* is how many failures in a row had to wait before this one. A lost
+    lease writes nothing. On cancel the run is killed and the job
     given back, within seconds, before the cancellation goes on; but a finished result stays in the
     outbox, for the next start to hand in.
     """
@@ -70,9 +78,10 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
                     await _last_words(log, outcome)
                     return await _settle(claimed, lease, outcome, tools)
     except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
-        logger.warning("%s; the run was killed and nothing is written", lost)
+        words = "%s; the run was killed and nothing is written"
+        logger.warning(words, lost, extra=events.LEASE_LOST.extra)
         tools.claims.forget(claimed.token)
-        return None
+        return JobEnd(words=str(lost))
     except asyncio.CancelledError:
         if lease is None or lease.cancels:
             await _give_back(claimed, lease, tools)
@@ -80,8 +89,9 @@ async def run_job(claimed: Claimed, tools: Tools, *, waits: int) -> Verdict | No
             _say_what_becomes_of_the_result(claimed.token, tools.outbox)
         raise
     except Exception:  # one job's fault must not end the others
-        logger.exception("a fault of this program; the job's lease will run out")
-        return None
+        words = "a fault of this program; the job's lease will run out"
+        logger.exception(words, extra=events.FAULT.extra)
+        return JobEnd(words="a fault of this program")
     finally:
         tools.outbox.leave(claimed.token)  # the lease may be lost just as a result is there
 
@@ -109,7 +119,7 @@ async def _outcome(
     except JobError as error:
         return verdict(error, in_a_row=waits + 1, now=tools.queue.now())
     except Exception as bug:
-        logger.exception("a fault of this program")
+        logger.exception("a fault of this program", extra=events.FAULT.extra)
         return verdict(bug, in_a_row=waits + 1, now=tools.queue.now())
     else:
         return result
@@ -149,6 +159,7 @@ async def _analysis(
     logger.info(
         "cloned %s at %s, %d files, in %.1f s",
         job.repository, checkout.commit, checkout.files, boottime() - started,
+        extra=events.CLONED.extra,
     )  # fmt: skip
     log.say("info", f"cloned {job.repository} at {checkout.commit}, {checkout.files} files")
     lease.report(status="analyzing", progress="starting Claude", step=2)
@@ -160,7 +171,10 @@ async def _analysis(
         log=log.say,
         limits=tools.limits,
     )
-    logger.info("analysed in %.1f s: %s", boottime() - started, answer.usage.in_words())
+    logger.info(
+        "analysed in %.1f s: %s",
+        boottime() - started, answer.usage.in_words(), extra=events.ANALYSED.extra,
+    )  # fmt: skip
     return Result(
         documents=documents_from(answer.text, fallback_title=job.repository),
         commit=checkout.commit,
@@ -180,26 +194,36 @@ async def _last_words(log: LiveLog, outcome: Result | Verdict) -> None:
 
 async def _settle(
     claimed: Claimed, lease: Lease, outcome: Result | Verdict, tools: Tools
-) -> Verdict | None:
+) -> JobEnd:
     """Tell Convex what the attempt came to; a result until it is taken or refused."""
+    end = JobEnd(words="completed")
+    if isinstance(outcome, Verdict):
+        end = JobEnd(words=f"failed ({outcome.failure})", verdict=outcome)
     try:
         if isinstance(outcome, Result):
             await tools.outbox.deliver(claimed.token)
-            return None
+            return end
         status = await tools.queue.fail(claimed.token, outcome, deadline=lambda: lease.deadline)
-        logger.warning("failed (%s), now %s: %s", outcome.failure, status, outcome.message)
+        logger.warning(
+            "failed (%s), now %s: %s",
+            outcome.failure, status, outcome.message, extra=events.FAILED.extra,
+        )  # fmt: skip
     except (LeaseLost, Refused) as error:
         what = "result" if isinstance(outcome, Result) else "failure"
-        logger.error("Convex does not take the %s: %s", what, error)  # noqa: TRY400 no fault of ours: the text says all
+        end = JobEnd(words=f"{what} not taken", verdict=end.verdict)
+        words = "Convex does not take the %s: %s"
+        logger.error(words, what, error, extra=events.LEASE_LOST.extra)  # noqa: TRY400 no fault of ours: the text says all
     tools.claims.forget(claimed.token)
-    return outcome if isinstance(outcome, Verdict) else None
+    return end
 
 
 def _say_what_becomes_of_the_result(token: Token, outbox: Outbox) -> None:
     if outbox.is_on_disk(token):
-        logger.warning("stopped before Convex took the result; the next start hands it in")
+        words = "stopped before Convex took the result; the next start hands it in"
+        logger.warning(words, extra=events.RESULT_WAITS.extra)
     else:
-        logger.error("stopped before Convex took the result; it is not on disk, and lost")
+        words = "stopped before Convex took the result; it is not on disk, and lost"
+        logger.error(words, extra=events.RESULT_LOST.extra)
 
 
 async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> None:
@@ -209,7 +233,7 @@ async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> Non
         async with asyncio.timeout(RELEASE_LIMIT):
             await tools.queue.release(claimed.token, reason="shutdown", deadline=lambda: deadline)
         tools.claims.forget(claimed.token)
-        logger.info("released: another worker can take it")
+        logger.info("released: another worker can take it", extra=events.RELEASED.extra)
     except LeaseLost as lost:
         tools.claims.forget(claimed.token)
         logger.info("not released, because it is not ours any more: %s", lost)

@@ -4,7 +4,7 @@ import logging
 import secrets
 from pathlib import Path
 
-from fondation_worker import durable
+from fondation_worker import durable, events
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class RefusedResults:
             logger.warning("%s: the reason could not be written: %s", place, error)
         target = self._directory / f"{place.name}-{secrets.token_hex(4)}"
         place.rename(target)
-        logger.error("%s is kept for a week: %s", target, reason)
+        words = "%s is kept for a week: %s"
+        logger.error(words, target, reason, extra=events.RESULT_REFUSED.extra)
         durable.settle(self._directory)
 
     def count(self) -> int:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+from fondation_worker import events
 from fondation_worker.config import Config
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import settled_on_this_host
@@ -54,15 +55,18 @@ class Reloader:
         except BadSettings as error:
             for fault in error.faults:
                 logger.error("reload: %s", fault)  # noqa: TRY400 the words say all
-            logger.error("reload: the settings stay as they were")  # noqa: TRY400
+            words = "reload: the settings stay as they were"
+            logger.error(words, extra=events.RELOAD_REFUSED.extra)  # noqa: TRY400
             return Reloaded(faults=tuple(error.faults))
         self._running = wanted
         if reloaded.applied:
             self._apply(settled)
-        logger.info("reloaded; changed: %s", ", ".join(reloaded.applied) or "nothing")
+        changed = ", ".join(reloaded.applied) or "nothing"
+        logger.info("reloaded; changed: %s", changed, extra=events.RELOADED.extra)
         if reloaded.needs_restart:
             names = ", ".join(reloaded.needs_restart)
-            logger.warning("reload: %s: a change takes effect with a restart only", names)
+            words = "reload: %s: a change takes effect with a restart only"
+            logger.warning(words, names, extra=events.RESTART_NEEDED.extra)
         return reloaded
 
 

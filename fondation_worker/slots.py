@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from fondation_worker import logs
+from fondation_worker import events, logs
 from fondation_worker.clock import boottime
 from fondation_worker.config import Config
 from fondation_worker.errors import CredentialRefused, LeaseLost, Refused
@@ -22,8 +22,13 @@ KEY = "convex"  # what a refused key closes the gate with
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How a worker is asked to end: *stop* lets running jobs drain, *hurry* does not."""
+    """How a worker is asked to end.
 
+    *leave* lets running jobs end, for a restart after an upgrade; *stop* lets them drain for a
+    while; *hurry* does not.
+    """
+
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -33,12 +38,26 @@ class Ends:
             self.hurry.set()
         self.stop.set()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether nothing is claimed any more."""
+        return self.leave.is_set() or self.stop.is_set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """The job that ended last."""
+
+    at: float  # seconds on `boottime`
+    words: str
+
 
 class Worker:
     """The slots of one process, and what they share."""
 
     def __init__(self, config: Config, tools: Tools, bell: Bell, gate: Gate, ends: Ends) -> None:
         self.active = 0
+        self.past: Past | None = None
         self._config = config
         self._tools = tools
         self._bell = bell
@@ -56,10 +75,14 @@ class Worker:
         try:
             async with asyncio.timeout(None) as patience, asyncio.TaskGroup() as self._group:
                 self._fill(self._group)
-                drainer = self._group.create_task(self._drain(patience))
+                enders = [
+                    self._group.create_task(self._leave()),
+                    self._group.create_task(self._drain(patience)),
+                ]
                 while busy := [slot for slot in self._slots.values() if not slot.done()]:
                     await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
-                drainer.cancel()
+                for ender in enders:
+                    ender.cancel()
         except TimeoutError:  # the slots that were still busy have given their jobs back
             logger.info("the drain time is over")
         finally:
@@ -68,7 +91,7 @@ class Worker:
     def change(self, config: Config, tools: Tools) -> None:
         """Do the next jobs with these; slots that are too many end when they are idle."""
         self._config, self._tools = config, tools
-        if self._group and not self._ends.stop.is_set():
+        if self._group and not self._ends.has_begun:
             self._fill(self._group)
             self._group.create_task(self._bell.ring())  # whoever waits looks at the new settings
 
@@ -79,17 +102,34 @@ class Worker:
                 self._slots[number] = group.create_task(self._slot(number))
 
     def _is_wanted(self, number: int) -> bool:
-        return not self._ends.stop.is_set() and number < self._config.max_concurrent_jobs
+        return not self._ends.has_begun and number < self._config.max_concurrent_jobs
+
+    async def _leave(self) -> None:
+        """Wait for an upgrade; then end idle slots at once, and after UPGRADE_DRAIN stop."""
+        await self._ends.leave.wait()
+        drain = self._config.upgrade_drain
+        logger.info(
+            "upgraded: %d jobs may run on for %g s before the restart",
+            self.active, drain, extra=events.UPGRADED.extra,
+        )  # fmt: skip
+        self._end_idle()
+        await asyncio.sleep(drain)
+        self._ends.stop.set()
+
+    def _end_idle(self) -> None:
+        for scope in self._idle:
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def _drain(self, patience: asyncio.Timeout) -> None:
         """Wait for the stop; then end idle slots at once, and busy ones after the drain time."""
         await self._ends.stop.wait()
-        now = asyncio.get_running_loop().time()
         drain = self._config.drain_time
-        logger.info("stopping: %d jobs may run on for %g s", self.active, drain)
-        for scope in self._idle:
-            scope.reschedule(now)
-        patience.reschedule(now + drain)
+        logger.info(
+            "stopping: %d jobs may run on for %g s",
+            self.active, drain, extra=events.STOPPING.extra,
+        )  # fmt: skip
+        self._end_idle()
+        patience.reschedule(asyncio.get_running_loop().time() + drain)
         await self._ends.hurry.wait()
         logger.info("stopping at once: %d jobs are given back", self.active)
         patience.reschedule(asyncio.get_running_loop().time())
@@ -102,7 +142,7 @@ class Worker:
                 continue
             claimed, woken_by = found
             await self._tell_others(woken_by)
-            with logs.about(claimed.token):
+            with logs.about(claimed.token, claimed.job.repository):
                 await self._do(claimed)
 
     async def _next_job(self, number: int) -> tuple[Claimed, str] | None:
@@ -147,12 +187,13 @@ class Worker:
 
     async def _given_back(self, claimed: Claimed) -> Idle:
         """Give a job back that was claimed too late."""
-        with logs.about(claimed.token):
+        with logs.about(claimed.token, claimed.job.repository):
             try:
                 await self._tools.queue.release(
                     claimed.token, reason="paused", deadline=lambda: claimed.deadline
                 )
-                logger.info("claimed while the pause began: given back")
+                words = "claimed while the pause began: given back"
+                logger.info(words, extra=events.RELEASED.extra)
             except (LeaseLost, Refused) as error:
                 logger.warning("could not be given back (%s); its lease will run out", error)
         return Idle(next_in=0.0)
@@ -169,14 +210,18 @@ class Worker:
         """Do one job, and take from its end whether to go on claiming."""
         job, tools = claimed.job, self._tools
         logger.info(
-            "claimed: %s, attempt %d of %d", job.repository, job.attempts + 1, job.max_attempts
-        )
+            "claimed: %s, attempt %d of %d",
+            job.repository, job.attempts + 1, job.max_attempts, extra=events.CLAIMED.extra,
+        )  # fmt: skip
         self.active += 1
         try:
-            verdict = await run_job(claimed, tools, waits=self._waits)
+            end = await run_job(claimed, tools, waits=self._waits)
         finally:
             self.active -= 1
-        self._heed(verdict, has_changed=tools.claude.credential != self._tools.claude.credential)
+        self.past = Past(at=boottime(), words=end.words)
+        self._heed(
+            end.verdict, has_changed=tools.claude.credential != self._tools.claude.credential
+        )
 
     def _heed(self, verdict: Verdict | None, *, has_changed: bool) -> None:
         """Close the gate if what ended a job would end every other as well.

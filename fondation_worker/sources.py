@@ -1,11 +1,12 @@
-"""Where settings are written: an INI file, the environment, flags; a later source rules.
+"""Where settings are written: INI files, the environment, flags; a later source rules.
 
-Nothing here touches the file system but `read`, which reads the INI file and the files that
+Nothing here touches the file system but `read`, which reads the INI files and the files that
 `*_FILE` settings name.
 """
 
 import configparser
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,35 @@ CREDENTIAL_KINDS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 IN_A_FILE = (*SETTINGS, OPERATOR_KEY)  # one INI file serves the worker and its operator
 
 
-def read(
-    settings: Iterable[Setting],
-    environ: Mapping[str, str],
-    flags: Mapping[str, str] | None,
-    file: Path | None,
-    faults: list[str],
-) -> dict[str, Any]:
-    """Return the values of *settings* by NAME, adding what is wrong with them to *faults*."""
-    texts = _from_file(file, faults) if file else {}
-    for source in (environ, flags or {}):
-        said = {name: source[name] for name in _names(settings) if source.get(name)}
-        _overrule(texts, said)
-        texts |= said
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Everything that settings are read from; each rules over the one before."""
+
+    defaults: Mapping[str, str] = field(default_factory=dict)  # by NAME, as all but the files
+    files: tuple[Path, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(settings: Iterable[Setting], sources: Sources, faults: list[str]) -> dict[str, Any]:
+    """Return the values of *settings* by NAME, adding what is wrong with them to *faults*.
+
+    Empty values count as not set.
+    """
+    texts: dict[str, str] = {}
+    for said in _layers(sources, faults):
+        known = {name: said[name] for name in _names(settings) if said.get(name)}
+        _overrule(texts, known)
+        texts |= known
     return dict(_parsed(settings, texts, faults))
+
+
+def _layers(sources: Sources, faults: list[str]) -> Iterator[Mapping[str, str]]:
+    yield sources.defaults
+    for file in sources.files:
+        yield _from_file(file, faults)
+    yield sources.environ
+    yield sources.flags
 
 
 def _overrule(texts: dict[str, str], said: Mapping[str, str]) -> None:
@@ -95,8 +111,17 @@ def _parsed(
         try:
             yield setting.name, setting.parse(text)
         except ValueError as error:
-            shown = "the value" if setting.secret else repr(Redactor([])(text[:200]))
+            shown = _secret_shown(setting, texts) if setting.secret else _shown(text)
             faults.append(f"{setting.name}: {shown} {error}; for example: {setting.example}")
+
+
+def _secret_shown(setting: Setting, texts: Mapping[str, str]) -> str:
+    file = texts.get(f"{setting.name}_FILE")
+    return f"the content of {file}" if file else "the value"
+
+
+def _shown(text: str) -> str:
+    return repr(Redactor([])(text[:200]))
 
 
 def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> str | None:

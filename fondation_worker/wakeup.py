@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from fondation_worker import events
 from fondation_worker.clock import boottime
 from fondation_worker.tidy import to_the_end
 
@@ -173,7 +174,8 @@ class Listener:
             logger.warning("push: %s", error)
         else:
             wait = REFUSED_WAIT if refused else RESTART_WAIT
-        logger.warning("push is down; polling, and trying again in %g s", wait)
+        words = "push is down; polling, and trying again in %g s"
+        logger.warning(words, wait, extra=events.PUSH_LOST.extra)
         await self._bell.lost()
         await asyncio.sleep(wait)
 

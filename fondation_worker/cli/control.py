@@ -14,10 +14,17 @@ from typing import Any
 import click
 
 from fondation_worker.cli.ending import EXIT_NOT_DONE, STATUSES, complain, ending
-from fondation_worker.cli.flags import config_option, json_option, setting_flags, taken
+from fondation_worker.cli.flags import (
+    config_option,
+    instance_option,
+    json_option,
+    setting_flags,
+    taken,
+)
 from fondation_worker.config import ControlConfig, load_control
-from fondation_worker.control_client import RELOAD_LIMIT, Wedged, ask_control, ask_health
+from fondation_worker.control_client import RELOAD_LIMIT, Wedged, ask_health, ask_worker
 from fondation_worker.errors import NoWorker
+from fondation_worker.installation import Instance, is_packaged, running_here
 from fondation_worker.settings import CONTROL_SETTINGS
 from fondation_worker.words import length, plain
 
@@ -29,12 +36,25 @@ def _asking_worker(body: Callable[..., None]) -> Callable[..., None]:
     """Make a command of *body*, which is given where this host's worker is asked."""
 
     @functools.wraps(body)
-    def command(file: Path | None, **options: Any) -> None:
+    def command(file: Path | None, instance: Instance | None, **options: Any) -> None:
         with ending():
             flags = taken(options, CONTROL_SETTINGS)
-            body(load_control(os.environ, flags=flags, file=file), **options)
+            if not (file or flags or instance):
+                instance = _the_one_here()
+            config = load_control(os.environ, flags=flags, file=file, instance=instance)
+            body(config, **options)
 
-    return config_option(setting_flags(CONTROL_SETTINGS)(json_option(command)))
+    return instance_option(config_option(setting_flags(CONTROL_SETTINGS)(json_option(command))))
+
+
+def _the_one_here() -> Instance | None:
+    """Return the only worker that the package runs here; raise NoWorker where there are more."""
+    if not is_packaged():
+        return None
+    here = running_here()
+    if len(here) > 1:
+        raise NoWorker(f"which worker? {', '.join(f'-i {instance.name}' for instance in here)}")
+    return here[0] if here else None
 
 
 @click.command(
@@ -67,7 +87,7 @@ def health(config: ControlConfig, *, as_json: bool) -> None:
 def _health(config: ControlConfig) -> Mapping[str, Any]:
     """Return what the worker says of itself; raise NoWorker."""
     try:
-        status, answer = ask_control(config.control_socket, "GET", "/health")
+        status, answer = ask_worker(config, "GET", "/health")
     except Wedged:
         raise  # who answers at HEALTH_ADDRESS would be another worker, and well
     except NoWorker as error:
@@ -151,7 +171,7 @@ def reload(config: ControlConfig, *, as_json: bool) -> None:
     As SIGHUP does. What was applied and what needs a restart is listed. Of faulty settings nothing
     is applied: status 1, every fault is listed.
     """
-    status, answer = ask_control(config.control_socket, "POST", "/reload", {}, limit=RELOAD_LIMIT)
+    status, answer = ask_worker(config, "POST", "/reload", {}, limit=RELOAD_LIMIT)
     faults = answer.get("faults") or ()
     if as_json:
         click.echo(json.dumps(answer, indent=2))
@@ -173,7 +193,7 @@ def _done(
     config: ControlConfig, what: str, body: Mapping[str, Any] | None = None
 ) -> Mapping[str, Any]:
     """Let the worker do *what*; raise NoWorker with its words when it did not."""
-    status, answer = ask_control(config.control_socket, "POST", what, body or {})
+    status, answer = ask_worker(config, "POST", what, body or {})
     if status != _OK:
         raise NoWorker(_refusal(status, answer))
     return answer

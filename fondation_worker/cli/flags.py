@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fondation_worker.installation import Instance
 from fondation_worker.settings import Setting
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -15,6 +16,28 @@ config_option = click.option(
     "file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="INI file with a section [worker]; the environment and flags rule over it.",
+)
+
+
+class _InstanceName(click.ParamType[Instance]):
+    name = "instance"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Instance:
+        """Return the instance of that name."""
+        try:
+            return value if isinstance(value, Instance) else Instance(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+instance_option = click.option(
+    "-i",
+    "--instance",
+    type=_InstanceName(),
+    metavar="NAME",
+    help="Worker NAME of the package, fondation-worker@NAME: its settings and directories.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

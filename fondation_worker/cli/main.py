@@ -12,14 +12,17 @@ from pathlib import Path
 import click
 
 from fondation_worker import __version__
-from fondation_worker.cli.flags import config_option, setting_flags
+from fondation_worker.cli.flags import config_option, instance_option, setting_flags
 from fondation_worker.config import load, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
+from fondation_worker.installation import KEPT_SECRETS, Instance
 from fondation_worker.redact import Redactor
 from fondation_worker.settings import SETTINGS
+from fondation_worker.systemd import Manager
 
 EXIT_BUG = 1
+EXIT_UPGRADED = 75  # EX_TEMPFAIL of sysexits.h: the unit starts us again
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 HELP_WIDTH = 100  # columns
 
@@ -65,28 +68,53 @@ def main() -> None:
 
 
 @main.command()
+@instance_option
 @config_option
 @setting_flags(SETTINGS)
-def run(file: Path | None, **flags: str | None) -> None:
+def run(file: Path | None, instance: Instance | None, **flags: str | None) -> None:
     """Do jobs until SIGTERM, then drain. Settings: INI file, environment, flags; the last rules.
 
-    Exit status: 0 stopped as asked; 1 a fault of the program, its log has the details; 78 bad
-    settings, every fault is listed, nothing was started.
+    Exit status: 0 stopped as asked; 1 a fault of the program, its log has the details; 75 left for
+    a restart after an upgrade; 78 bad settings, every fault is listed, nothing was started.
     """
     faulthandler.enable()
+    manager = Manager.of(os.environ)
     try:
         said = {name: text for name, text in flags.items() if text}
-        again = partial(load, dict(os.environ), flags=said, file=file)  # what a reload reads
+        # What a reload reads, too.
+        again = partial(load, dict(os.environ), flags=said, file=file, instance=instance)
         config = again()
         drop_environment()  # before anything is imported that reads it, or hands it to a child
         from fondation_worker import daemon, logs  # noqa: PLC0415
 
-        logs.set_up(config.log_format, config.log_level, Redactor(secrets_of(config)))
-        asyncio.run(daemon.serve(config, again))
+        redact = Redactor(secrets_of(config))
+        logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
+        has_left = asyncio.run(daemon.serve(config, again, manager))
     except BadSettings as error:
-        for fault in error.faults:
-            click.echo(f"fondation-worker: {fault}", err=True)
+        _tell_faults(error.faults, instance, manager)
         sys.exit(EXIT_BAD_SETTINGS)
     except Exception:
-        logging.getLogger(__name__).critical("a fault of this program ends it", exc_info=True)
+        from fondation_worker.events import FAULT  # noqa: PLC0415
+
+        words = "a fault of this program ends it"
+        logging.getLogger(__name__).critical(words, exc_info=True, extra=FAULT.extra)
         sys.exit(EXIT_BUG)
+    sys.exit(EXIT_UPGRADED if has_left else 0)
+
+
+def _tell_faults(faults: list[str], instance: Instance | None, manager: Manager) -> None:
+    """Say what is wrong with the settings, where an operator looks, and what to edit."""
+    where = ""
+    if instance:
+        where = f"edit {' or '.join(map(str, instance.files))}; secrets are in {KEPT_SECRETS}"
+    manager.has_status(f"bad settings: {faults[0]}{'; ' if where else ''}{where}")
+    if not manager.has_journal:
+        for fault in (*faults, where) if where else faults:
+            click.echo(f"fondation-worker: {fault}", err=True)
+        return
+    from fondation_worker import events, logs  # noqa: PLC0415
+
+    logs.set_up("text", "info", Redactor([]), to_journal=True)
+    for fault in faults:
+        logging.getLogger(__name__).error("%s", fault, extra=events.BAD_SETTINGS.extra)
+    logging.getLogger(__name__).error("nothing was started: %s", where or "mend the settings")

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from fondation_worker.cli.ending import ending
-from fondation_worker.cli.flags import config_option, setting_flags, taken
+from fondation_worker.cli.flags import config_option, instance_option, setting_flags, taken
 from fondation_worker.config import load_operator
+from fondation_worker.installation import Instance
 from fondation_worker.operator import Operator, operating
 from fondation_worker.settings import OPERATOR_SETTINGS
 from fondation_worker.words import duration, point_in_time
@@ -26,10 +27,10 @@ def asking_convex(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     """
 
     @functools.wraps(body)
-    def command(file: Path | None, **options: Any) -> None:
+    def command(file: Path | None, instance: Instance | None, **options: Any) -> None:
         with ending():
             flags = taken(options, OPERATOR_SETTINGS)
-            config = load_operator(os.environ, flags=flags, file=file)
+            config = load_operator(os.environ, flags=flags, file=file, instance=instance)
 
             async def ask() -> None:
                 async with operating(config) as operator:
@@ -37,7 +38,7 @@ def asking_convex(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
             asyncio.run(ask())
 
-    return config_option(setting_flags(OPERATOR_SETTINGS)(command))
+    return instance_option(config_option(setting_flags(OPERATOR_SETTINGS)(command)))
 
 
 def milliseconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:

@@ -1,7 +1,7 @@
 """The control socket: what an operator on this host may ask of a running worker.
 
-HTTP over a unix socket that only the worker's own user and root may use: `GET /health`,
-`POST /pause` `{"reason"?}`, `POST /resume`, `POST /reload`. Answers are JSON.
+HTTP over a unix socket that only root, the worker's own user and its group may use: `GET /health`
+and `/readyz`, `POST /pause` `{"reason"?}`, `POST /resume`, `POST /reload`. Answers are JSON.
 """
 
 import contextlib
@@ -12,18 +12,22 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
-from fondation_worker.web.health import Health, health_of
+from fondation_worker import events
+from fondation_worker.web.health import Health, health_of, readiness_of
 
 logger = logging.getLogger(__name__)
 
 _PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+_SO_PEERGROUPS = 59  # of socket(7); Python has no name for it
+_MOST_GROUPS = 1024
 _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _UNPROCESSABLE = 422
@@ -42,27 +46,46 @@ class Controls:
 
 
 @asynccontextmanager
-async def control_server(path: Path, controls: Controls) -> AsyncIterator[None]:
-    """Answer on the socket *path*, mode 0600, while the body runs; remove it after.
+async def control_server(
+    path: Path,
+    controls: Controls,
+    *,
+    fallback: Path | None = None,
+    inherited: Sequence[socket.socket] = (),
+) -> AsyncIterator[None]:
+    """Answer while the body runs, on the sockets *inherited* from systemd, else on *path*.
 
-    A path that cannot be had, because a live worker has it or for any other reason, is said in the
-    log, and the worker works on without.
+    One of our own has the mode 0600, and is removed after. A path that cannot be had, because a
+    live worker has it or for any other reason, is said in the log; then *fallback* is tried, and
+    without that the worker works on.
     """
     with contextlib.ExitStack() as kept:
-        try:
-            listening = kept.enter_context(_bound(path))
-        except OSError as error:
-            logger.error("control: %s: %s; set CONTROL_SOCKET", path, error.strerror or error)  # noqa: TRY400 the words say all
-            yield
-            return
-        runner = web.AppRunner(_application(controls), access_log=None, shutdown_timeout=1)
+        listening = inherited or _own(path, fallback, kept)
+        # Who may open systemd's socket was decided by the unit, SocketGroup= included.
+        group = os.getegid() if inherited else None
+        runner = web.AppRunner(_application(controls, group), access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            await web.SockSite(runner, listening).start()
-            logger.info("control: %s", path)
+            for one in listening:
+                await web.SockSite(runner, one).start()
+                logger.info("control: %s", one.getsockname())
             yield
         finally:
             await runner.cleanup()
+
+
+def _own(
+    path: Path, fallback: Path | None, kept: contextlib.ExitStack
+) -> tuple[socket.socket, ...]:
+    """Return a socket bound to the first of both that can be had, removed when *kept* ends."""
+    for place in dict.fromkeys(place for place in (path, fallback) if place):
+        try:
+            return (kept.enter_context(_bound(place)),)
+        except OSError as error:
+            words = "control: %s: %s; set CONTROL_SOCKET"
+            reason = error.strerror or error
+            logger.error(words, place, reason, extra=events.NO_PORT.extra)  # noqa: TRY400 the words say all
+    return ()
 
 
 @contextlib.contextmanager
@@ -107,7 +130,7 @@ def _make_way(path: Path) -> None:
     raise OSError(0, "another process listens there")
 
 
-def _application(controls: Controls) -> web.Application:
+def _application(controls: Controls, group: int | None) -> web.Application:
     async def pause(request: web.Request) -> web.Response:
         try:
             reason = _reason(await request.read())
@@ -130,28 +153,43 @@ def _application(controls: Controls) -> web.Application:
         reloaded = controls.reload()
         return web.json_response(reloaded, status=_UNPROCESSABLE if reloaded["faults"] else 200)
 
-    application = web.Application(middlewares=[_only_the_owner])
+    application = web.Application(middlewares=[_only_for(group)])
     application.router.add_get("/health", health_of(controls.look))
+    application.router.add_get("/readyz", readiness_of(controls.look))
     application.router.add_post("/pause", pause)
     application.router.add_post("/resume", resume)
     application.router.add_post("/reload", reload)
     return application
 
 
-@web.middleware
-async def _only_the_owner(request: web.Request, handler: _Answer) -> web.StreamResponse:
-    """Answer this worker's own user and root only; the file's mode says the same."""
-    peer = request.transport.get_extra_info("socket") if request.transport else None
-    if peer is None:
-        return _error(_FORBIDDEN, "nobody asks any more")
-    _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    if uid not in {0, os.geteuid()}:
-        logger.warning("control: user %d was refused", uid)
-        return _error(_FORBIDDEN, "only the worker's own user and root may ask")
+def _only_for(group: int | None) -> Middleware:
+    """Return what answers root, this worker's own user and *group* only; the file's mode agrees."""
+
+    @web.middleware
+    async def judged(request: web.Request, handler: _Answer) -> web.StreamResponse:
+        peer = request.transport.get_extra_info("socket") if request.transport else None
+        if peer is None:
+            return _error(_FORBIDDEN, "nobody asks any more")
+        packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, uid, gid = _PEER.unpack(packed)
+        if uid not in {0, os.geteuid()} and group not in {gid, *_groups_of(peer)}:
+            logger.warning("control: user %d was refused", uid)
+            return _error(_FORBIDDEN, "only root, the worker's own user and its group may ask")
+        try:
+            return await handler(request)
+        except web.HTTPException as refusal:
+            return _error(refusal.status, refusal.reason)
+
+    return judged
+
+
+def _groups_of(peer: socket.socket) -> tuple[int, ...]:
+    """Return the groups that the process at the other end had when it connected."""
     try:
-        return await handler(request)
-    except web.HTTPException as refusal:
-        return _error(refusal.status, refusal.reason)
+        packed = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
+    except OSError:  # more than that: nobody's group counts then
+        return ()
+    return struct.unpack(f"{len(packed) // 4}I", packed)
 
 
 def _reason(body: bytes) -> str:

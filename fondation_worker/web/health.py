@@ -1,11 +1,14 @@
-"""`GET /health`: is this worker well, and if not, why."""
+"""`GET /health`: is this worker well, and if not, why; `GET /readyz`: would it take a job now."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+
+from fondation_worker import events
 
 logger = logging.getLogger(__name__)
 
@@ -46,22 +49,25 @@ class Health:
 
 @asynccontextmanager
 async def health_server(
-    address: tuple[str, int] | None, look: Callable[[], Health]
-) -> AsyncIterator[None]:
-    """Answer `GET /health` on *address* while the body runs.
+    address: tuple[str, int] | None,
+    look: Callable[[], Health],
+    inherited: Sequence[socket.socket] = (),
+) -> AsyncIterator[str | None]:
+    """Answer `GET /health` and `/readyz` while the body runs; give why that cannot be, or None.
 
-    An address that cannot be had is said in the log, and the worker works on without.
+    On the sockets *inherited* from systemd, which are closed at the end; without any, on *address*.
+    One that cannot be had is said in the log, and the worker works on without.
     """
-    if address is None:
-        yield
+    if address is None and not inherited:
+        yield None
         return
     application = web.Application()
     application.router.add_get("/health", health_of(look))
+    application.router.add_get("/readyz", readiness_of(look))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await _listen(runner, *address)
-        yield
+        yield await _listen(runner, address, inherited)
     finally:
         await runner.cleanup()
 
@@ -75,11 +81,31 @@ def health_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[w
     return answer
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        logger.error("health: %s:%d: %s; set HEALTH_ADDRESS", host, port, error.strerror)  # noqa: TRY400 the words say all
-        return
-    bound = runner.addresses[0]
-    logger.info("health: http://%s:%d/health", host, bound[1])
+def readiness_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return what answers a request with 200, or with 503 and what is in the way first."""
+
+    async def answer(_: web.Request) -> web.Response:
+        if reasons := look().reasons:
+            return web.Response(status=503, text=f"{reasons[0]}\n")
+        return web.Response(text="ready\n")
+
+    return answer
+
+
+async def _listen(
+    runner: web.AppRunner, address: tuple[str, int] | None, inherited: Sequence[socket.socket]
+) -> str | None:
+    """Listen; return in words why not, or None."""
+    for one in inherited:
+        await web.SockSite(runner, one).start()
+    if not inherited and address:
+        try:
+            await web.TCPSite(runner, *address).start()
+        except OSError as error:
+            words = f"{address[0]}:{address[1]}: {error.strerror}"
+            extra = events.NO_PORT.extra
+            logger.error("health: %s; set HEALTH_ADDRESS", words, extra=extra)  # noqa: TRY400 the words say all
+            return f"no health port: {words}"
+    for host, port, *_ in runner.addresses:
+        logger.info("health: http://%s:%d/health", host, port)
+    return None

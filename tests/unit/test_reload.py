@@ -40,6 +40,9 @@ AFTER_RESTART = {
 }
 
 
+INSTEAD_OF_THE_KEY = {"CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR"}
+
+
 def settings(home: Path, **changed: str) -> dict[str, str]:
     """Return the environment of a worker below *home*."""
     return {
@@ -54,7 +57,7 @@ def settings(home: Path, **changed: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", [setting.name for setting in SETTINGS if setting.name != "CLAUDE_CODE_OAUTH_TOKEN"]
+    "name", [setting.name for setting in SETTINGS if setting.name not in INSTEAD_OF_THE_KEY]
 )
 def test_each_setting_is_applied_or_told_to_need_a_restart(tmp_path: Path, name: str) -> None:
     """One or the other, for every row of the table; and nothing else changes with it."""
@@ -68,16 +71,17 @@ def test_each_setting_is_applied_or_told_to_need_a_restart(tmp_path: Path, name:
         assert (told.applied, told.needs_restart, changed) == ((name,), (), {field})
 
 
-def test_another_kind_of_credential_is_applied(tmp_path: Path) -> None:
-    """From an API key to a token, say."""
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("CLAUDE_CODE_OAUTH_TOKEN", "a-long-token"), ("CLAUDE_CONFIG_DIR", "/srv/login")],
+)
+def test_another_kind_of_credential_is_applied(tmp_path: Path, kind: str, value: str) -> None:
+    """From an API key to a token, or to a login."""
     before = load(settings(tmp_path))
-    other = settings(tmp_path, ANTHROPIC_API_KEY="", CLAUDE_CODE_OAUTH_TOKEN="a-long-token")
+    other = settings(tmp_path, ANTHROPIC_API_KEY="", **{kind: value})
     after, told = merged(before, load(other))
-    assert told.applied == ("CLAUDE_CODE_OAUTH_TOKEN",)
-    assert (after.credential.kind, after.credential.value) == (
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "a-long-token",
-    )
+    assert told.applied == (kind,)
+    assert (after.credential.kind, after.credential.value) == (kind, value)
 
 
 class Program:
