@@ -46,27 +46,39 @@ and its settings stand there too.
 """
 
 
+def every_command() -> Iterator[click.Context]:
+    """Yield a context for every command of the program, in the order of --help."""
+    top = click.Context(main, info_name="fondation-worker", **main.context_settings)
+    yield from _below(main, top)
+
+
 def text() -> str:
     """Return what the file should hold."""
-    context = click.Context(main, info_name="fondation-worker", **main.context_settings)
-    pages = [HEAD]
-    for name in ELSEWHERE:
-        command = main.get_command(context, name)
-        if command is not None:
-            pages += _pages(command, context, name)
-    return "\n".join(pages)
+    return "\n".join(
+        [HEAD, *(_page(each) for each in every_command() if _top_of(each) in ELSEWHERE)]
+    )
 
 
-def _pages(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
-    """Yield a section for *command* and each below it."""
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH)
-    help_ = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
-    yield f"## {context.command_path}\n```\n{help_}\n```\n"
-    if isinstance(command, click.Group):
-        for each in command.list_commands(context):
-            inner = command.get_command(context, each)
-            if inner is not None:
-                yield from _pages(inner, context, each)
+def _below(group: click.Group, context: click.Context) -> Iterator[click.Context]:
+    """Yield a context for each command of *group*, and after a group for those in it."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=HELP_WIDTH)
+        yield inner
+        if isinstance(command, click.Group):
+            yield from _below(command, inner)
+
+
+def _top_of(context: click.Context) -> str:
+    return context.command_path.split()[1]
+
+
+def _page(context: click.Context) -> str:
+    """Return a section with what --help says."""
+    help_ = "\n".join(line.rstrip() for line in context.command.get_help(context).splitlines())
+    return f"## {context.command_path}\n```\n{help_}\n```\n"
 
 
 if __name__ == "__main__":
