@@ -11,12 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from devtools.roots import SUITES, TOP, entering, layered, root, run
 
 DIST = TOP / "dist"
-BUILDER = "1000"  # user and group of the build inside its root; no process of the host has its files
+BUILDER = (
+    "1000"  # user and group of the build inside its root; no process of the host has its files
+)
 PLACE = Path("build/fondation-worker")  # where the sources lie in the root; the same in every build
 
 # What a package is made of; a change of anything else needs no new build.
@@ -97,8 +100,12 @@ def repacked(deb: Path, version: str, into: Path) -> Path:
     control = tree / "DEBIAN" / "control"
     text = control.read_text(encoding="utf-8")
     old = re.findall(r"^Version: (.+?)(\+deb\d+)?$", text, re.MULTILINE)[0][0]
-    control.write_text(re.sub(r"(?m)^(Version: )[^+\n]+", rf"\g<1>{version}", text), encoding="utf-8")
-    (module,) = tree.glob("usr/lib/fondation-worker/lib/python3.*/site-packages/fondation_worker/__init__.py")
+    control.write_text(
+        re.sub(r"(?m)^(Version: )[^+\n]+", rf"\g<1>{version}", text), encoding="utf-8"
+    )
+    (module,) = tree.glob(
+        "usr/lib/fondation-worker/lib/python3.*/site-packages/fondation_worker/__init__.py"
+    )
     code = module.read_text(encoding="utf-8").replace(f'"{old}"', f'"{version}"')
     module.write_text(code, encoding="utf-8")
     # Its bytecode is never checked against it.
@@ -115,7 +122,7 @@ def _digest(suite: str) -> str:
     whole = hashlib.sha256(root(suite, "build").name.encode())
     for name in _listed(*SOURCES):
         path = TOP / name
-        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         whole.update(f"{name} {path.lstat().st_mode} {len(content)}\n".encode() + content)
     return whole.hexdigest()
 
@@ -127,8 +134,30 @@ def _listed(*below: str) -> list[str]:
     return sorted(name for name in set(names.split("\0")[:-1]) if os.path.lexists(TOP / name))
 
 
-if __name__ == "__main__":
+def _differences(one: Path, other: Path) -> list[str]:
+    """Return the names of the packages that are not the same in two directories."""
+    return [
+        deb.name for deb in one.glob("*.deb") if deb.read_bytes() != (other / deb.name).read_bytes()
+    ]
+
+
+def main() -> None:
+    """Build what is asked for; with --twice once more, and compare."""
     parser = argparse.ArgumentParser(prog="./dev deb", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=" or ".join(SUITES))
-    for each in parser.parse_args().suites or SUITES:
-        sys.stdout.write(f"{built(each).relative_to(TOP)}\n")
+    parser.add_argument("--twice", action="store_true", help="build again: is it the same?")
+    asked = parser.parse_args()
+    for suite in asked.suites or SUITES:
+        deb = built(suite)
+        sys.stdout.write(f"{deb.relative_to(TOP)}\n")
+        if asked.twice:
+            with tempfile.TemporaryDirectory() as again:
+                build(suite, Path(again))
+                if _differences(deb.parent, Path(again)):
+                    sys.exit(f"deb: {deb.name}: a second build is not the same")
+    if owner := os.environ.get("SUDO_UID"):
+        run("chown", "--recursive", owner, DIST)
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,9 @@ def layered(base: Path) -> Iterator[Path]:
             run("umount", copy)
 
 
-def entering(base: Path, *words: str, network: bool = False, options: Sequence[str] = ()) -> list[str]:
+def entering(
+    base: Path, *words: str, network: bool = False, options: Sequence[str] = ()
+) -> list[str]:
     """Return the words that run *words* as root in the root *base*, which is not booted.
 
     The processes are a container's: what is left of them at the end is killed. *options* are

@@ -24,9 +24,11 @@ def test_readme_has_every_setting_with_its_default(setting: object) -> None:
 
 
 def test_the_versions_agree() -> None:
-    """The package's, and the CLI's that readers are told to install."""
+    """The program's, the Debian package's, and the CLI's that readers are told to install."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
+    changelog = (TOP / "debian/changelog").read_text(encoding="utf-8")
+    assert changelog.startswith(f"fondation-worker ({__version__}) ")
     pinned = json.loads((TOP / "packaging/claude-cli/package.json").read_text(encoding="utf-8"))
     package = "@anthropic-ai/claude-code"
     assert f"{package}@{pinned['dependencies'][package]}" in README
