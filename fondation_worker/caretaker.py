@@ -16,7 +16,7 @@ from fondation_worker.systemd import Manager
 
 logger = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks at the situation
+LOOK = 2.0  # seconds between two looks at the situation
 EXTENSION = 30.0  # seconds that are asked for while running jobs drain, again and again
 EXTEND_INTERVAL = 10.0
 

@@ -104,6 +104,7 @@ class ControlConfig:
     control_socket: Path
     fallback_socket: Path  # where it listens when it could not have that one
     health_address: tuple[str, int] | None
+    instance: Instance | None  # of the package, if it is one
 
 
 def load(
@@ -161,6 +162,7 @@ def load_control(
         control_socket=_control_socket(values, environ),
         fallback_socket=_state_dir(values, environ) / CONTROL_NAME,
         health_address=values["HEALTH_ADDRESS"],
+        instance=instance,
     )
 
 

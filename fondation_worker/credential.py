@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 TokenSource = Callable[[], Awaitable[str | None]]
 
 USER = "x-access-token"
+HELPER = "credential_helper.py"  # its name in the clone's home
 # A constant: what differs is in the environment, so that no shell string is built from data.
 COMMAND = '!exec "$FONDATION_PYTHON" -I -S "$FONDATION_HELPER" "$FONDATION_ASK"'
+# Read once: an upgrade may put another version in its place while this process still works.
+_HELPER = Path(credential_helper.__file__).read_bytes()
 _NOTHING = b""  # git may not ask a person, and gives up
 _PATIENCE = 30.0  # seconds for a question to arrive, or an answer to leave
 _LONGEST = 65536  # bytes of a question
@@ -51,7 +54,7 @@ class Keeper:
         """Return what git's helper finds the way by; no secret."""
         return {
             "FONDATION_PYTHON": sys.executable,
-            "FONDATION_HELPER": str(Path(credential_helper.__file__)),
+            "FONDATION_HELPER": str(self._home / HELPER),
             "FONDATION_ASK": str(self._home),
         }
 
@@ -114,13 +117,15 @@ async def kept(url: str, home: Path, token: TokenSource) -> AsyncIterator[Keeper
     keeper = Keeper(url, home, token)
     with socket.socket(socket.AF_UNIX) as listener:
         try:
+            (home / HELPER).write_bytes(_HELPER)
             place = os.open(home, os.O_PATH | os.O_DIRECTORY)
             try:
                 listener.bind(f"/proc/self/fd/{place}/{credential_helper.SOCKET}")
             finally:
                 os.close(place)
         except OSError as error:
-            raise DiskTrouble(f"{home}: no socket could be made: {error.strerror}") from error
+            words = f"{home}: no socket could be made: {error.strerror}"
+            raise DiskTrouble(words) from error
         listener.listen()
         listener.setblocking(False)  # noqa: FBT003 the standard library takes it so
         serving = asyncio.create_task(keeper.serve(listener))

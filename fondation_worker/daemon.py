@@ -1,6 +1,7 @@
 """The daemon: everything one process is made of, put together, from its start to its end."""
 
 import asyncio
+import encodings.idna  # noqa: F401 host names need it; nothing is to be loaded once a worker is ready
 import logging
 import os
 import secrets
@@ -67,6 +68,7 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
     logger.info(words, __version__, instance, extra=events.STARTED.extra)
     if config.key_travels_in_the_open():
         logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
+    manager.has_status("starting: clearing what an earlier life has left")
     os.environ[MARK] = instance  # for git and the CLI: by it a later life finds what they left
     async with (
         lived(config.state_dir, config.temp_dir, instance) as life,
@@ -80,7 +82,7 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
             _asked(config, process, reload, manager),
             present(process.tell, process.standing),
             cared_for(manager, ends, look=process.situation, contact=convex.first_contact.wait),
-            _beside(process, reload, reload_asked),
+            _beside(process, reload, reload_asked, ends),
         ):
             await process.worker.work()
     logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
@@ -127,9 +129,13 @@ def _reload(reloader: Reloader, manager: Manager, process: "_Process") -> Reload
 
 @asynccontextmanager
 async def _beside(
-    process: "_Process", reload: Callable[[], Reloaded], reload_asked: asyncio.Event
+    process: "_Process", reload: Callable[[], Reloaded], reload_asked: asyncio.Event, ends: Ends
 ) -> AsyncIterator[None]:
     """Do what goes on beside the work while the body runs."""
+
+    async def heed_upgrade() -> None:
+        await ends.leave.wait()
+        process.listener.retire()
 
     async def heed_hangup() -> None:
         while True:
@@ -147,6 +153,7 @@ async def _beside(
             group.create_task(process.outbox.keep_offering()),
             group.create_task(keep_testing(process.gate, process.probe, process.pause_for)),
             group.create_task(heed_hangup()),
+            group.create_task(heed_upgrade()),
         ]
         try:
             yield

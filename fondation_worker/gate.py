@@ -31,6 +31,7 @@ class Gate:
         self._pause = pause
         self._until: dict[str, tuple[float, str]] = {}  # by key: when on `boottime`, and why
         self._refusal: str | None = None
+        self._refused = asyncio.Event()  # set while there is a refusal
         self._told: frozenset[str] = frozenset()
         self.test_now = False  # there is a new credential: nothing to wait for
 
@@ -55,10 +56,17 @@ class Gate:
     def refuse(self, words: str) -> None:
         """Claim nothing until the credential has passed a test."""
         self._refusal = words
+        self.test_now = False  # it was the new credential, if there is one
+        self._refused.set()
 
     def accept(self) -> None:
         """Take note that the model's service takes the credential."""
         self._refusal = None
+        self._refused.clear()
+
+    async def refused(self) -> None:
+        """Wait until the credential is refused."""
+        await self._refused.wait()
 
     def reasons(self) -> tuple[Reason, ...]:
         """Return everything that keeps this worker from claiming now."""
@@ -102,15 +110,15 @@ async def keep_testing(
     """
     tries = 0
     while True:
+        await gate.refused()
         due = boottime() + wait_before_test(tries)
         while gate.credential_is_refused and boottime() < due and not gate.test_now:
             await asyncio.sleep(LOOK)
+        if gate.credential_is_refused:
+            tries, gate.test_now = (1 if gate.test_now else tries + 1), False
+            await _tested(gate, test, pause_for)
         if not gate.credential_is_refused:
-            tries, gate.test_now = 0, False
-            await asyncio.sleep(LOOK)
-            continue
-        tries, gate.test_now = (1 if gate.test_now else tries + 1), False
-        await _tested(gate, test, pause_for)
+            tries = 0
 
 
 def wait_before_test(tries: int) -> float:

@@ -123,12 +123,13 @@ def _start(
 ) -> git.Git.AutoInterrupt:
     """Start git under the launcher. Raises DiskTrouble."""
     command = ("git", *_options(place), *arguments)
+    launch = launched(command, lifeline, file_limit=file_limit)
     try:
         return git.Git(place.tree).execute(
-            list(launched(command, lifeline, file_limit=file_limit)),
+            list(launch.argv),
             as_process=True,
             env=_environment(place),
-            pass_fds=(lifeline.fileno(),),
+            pass_fds=launch.descriptors,
             start_new_session=True,
             istream=subprocess.DEVNULL,
         )

@@ -17,6 +17,7 @@ ETC = Path("/etc/fondation-worker")
 STATE = Path("/var/lib/fondation-worker")
 CACHE = Path("/var/cache/fondation-worker")
 RUN = Path("/run/fondation-worker")
+HANDED = Path("/run/credentials")  # where systemd keeps the credentials of each running unit
 USER = "fondation-worker"  # and its group
 FOR_ALL = ETC / "worker.conf"
 KEPT_SECRETS = ETC / "credentials"
@@ -111,6 +112,36 @@ def _there(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         path = directory / f"{prefix}{file}"
         if os.access(path, os.F_OK):
             yield name, path
+
+
+def changed_secrets(instance: Instance) -> tuple[str, ...]:
+    """Return the names of the secrets that the running *instance* has in another form, or not yet.
+
+    systemd hands them over at a start only. Root can tell; for others there is nothing to see.
+    """
+    return differing(KEPT_SECRETS, HANDED / instance.unit)
+
+
+def differing(kept: Path, handed: Path) -> tuple[str, ...]:
+    """Return the names of files in *kept* that *handed* has with another content, or not at all.
+
+    What is handed over and not kept comes from elsewhere: a drop-in of the operator's.
+    """
+    if not os.access(handed, os.R_OK | os.X_OK):
+        return ()
+    return tuple(
+        file
+        for file in SECRET_FILES.values()
+        if (content := _content(kept / file)) is not None
+        and content != _content(handed / f"{CREDENTIAL}_{file}")
+    )
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def running_here() -> tuple[Instance, ...]:

@@ -12,8 +12,7 @@ from fondation_worker.tidy import to_the_end
 
 logger = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks at the state
-NOT_SOONER = 5.0  # seconds between two reports at least
+LOOK = 5.0  # seconds between two looks at the state, and so between two reports at least
 NOT_LATER = 300.0  # seconds after which the same state is told again
 CALL_LIMIT = 10.0  # seconds
 LAST_CALL_LIMIT = 2.0  # seconds that the last report may hold up the end
@@ -67,7 +66,7 @@ class _Reporter:
         when = float("-inf")
         while True:
             standing, age = look(), boottime() - when
-            if age >= NOT_LATER or (age >= NOT_SOONER and standing.differs(told)):
+            if age >= NOT_LATER or standing.differs(told):
                 await self.tell(standing, limit=CALL_LIMIT)
                 told, when = standing, boottime()
             await asyncio.sleep(LOOK)

@@ -27,7 +27,7 @@ MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manager:
-    """The service manager of this process. Nothing that is told to it is waited for."""
+    """The service manager of this process, until closed. What it is told is not waited for."""
 
     watchdog: float | None = None  # seconds after which it kills a silent process; None: never
     sockets: tuple[socket.socket, ...] = ()  # handed over; the caller closes them
@@ -48,6 +48,13 @@ class Manager:
             has_journal=journal.is_standard_error(environ),
             notifier=notifier,
         )
+
+    def close(self) -> None:
+        """Say nothing more, and let go of what was handed over."""
+        for each in self.sockets:
+            each.close()
+        if self.notifier and self.notifier.socket:
+            self.notifier.socket.close()
 
     def is_ready(self, status: str) -> None:
         """Tell that the service is up, or has finished a reload; and how it is."""

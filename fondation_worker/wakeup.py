@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import random
 import sys
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 PULSE_LIMIT = 150.0  # seconds without a pulse after which push counts as down
 SAFETY_POLL = 300.0  # seconds between two polls while push is up
+POLL_SPREAD = 0.1  # how much longer than that it may be: workers do not ask in step
 JITTER = 0.05  # seconds: several workers that are woken at once do not ask at once
 EMPTY_WAIT = 0.05  # seconds at least between an empty claim and the next
 RESTART_WAIT = 5.0  # seconds before a child that ended is started anew
@@ -42,6 +44,7 @@ class Bell:
         self._rung = asyncio.Condition()
         self._count = 0
         self._last_pulse = float("-inf")
+        self._answered = float("-inf")  # when a slot was last told that there is nothing
         self._missed = False  # a poll found work that push had not announced
         self._hears_cancellations = False
 
@@ -93,21 +96,26 @@ class Bell:
         """Wait until there may be work again; return what woke: `push`, `due` or `poll`.
 
         *heard* is `count` from before the empty claim, *next_in* the seconds until the next job's
-        time, as the claim answered them.
+        time, as the claim answered them. Slots share the poll: what one was answered, another
+        need not ask again.
         """
-        poll = self.poll_interval
+        self._answered = boottime()
+        due = self._answered + max(next_in, EMPTY_WAIT) if next_in is not None else math.inf
+        spread = random.uniform(1, 1 + POLL_SPREAD)  # noqa: S311 jitter, not a secret
+        while (left := min(due, self._next_poll(spread)) - boottime()) > 0:
+            with contextlib.suppress(TimeoutError):  # another slot may have asked meanwhile
+                async with asyncio.timeout(left), self._rung:
+                    await self._rung.wait_for(lambda: self._count > heard)
+                await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311
+                return "push"
+        return "due" if due <= boottime() else "poll"
+
+    def _next_poll(self, spread: float) -> float:
+        """Return when to ask again whatever is heard, in seconds on `boottime`."""
+        interval = self.poll_interval
         if self.push_is_up:
-            poll = max(poll, SAFETY_POLL)
-        poll *= random.uniform(0.9, 1)  # noqa: S311 jitter, not a secret
-        limit = poll if next_in is None else min(poll, max(next_in, EMPTY_WAIT))
-        woken_by = "due" if next_in is not None and next_in <= poll else "poll"
-        try:
-            async with asyncio.timeout(limit), self._rung:
-                await self._rung.wait_for(lambda: self._count > heard)
-        except TimeoutError:
-            return woken_by
-        await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311
-        return "push"
+            interval = max(interval, SAFETY_POLL)
+        return self._answered + interval * spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +156,7 @@ class Listener:
         self._bell = bell
         self._canceled = canceled
         self._scope: asyncio.Timeout | None = None
+        self._is_retired = False
 
     def renew(self, subscription: Subscription) -> None:
         """Listen with *subscription* from now on."""
@@ -155,9 +164,13 @@ class Listener:
         if self._scope:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
+    def retire(self) -> None:
+        """Start no further child: what is on disk may be of another version than this process."""
+        self._is_retired = True
+
     async def run(self) -> None:
-        """Listen for ever."""
-        while True:
+        """Listen, for ever or until retired."""
+        while not self._is_retired:
             try:
                 async with asyncio.timeout(None) as self._scope:
                     await self._once()

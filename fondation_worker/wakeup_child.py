@@ -1,7 +1,8 @@
 """The child process that listens to Convex with the official client. Started by `wakeup.py`.
 
-It only subscribes. The client holds the interpreter lock while it connects, has no time limit and
-cannot be closed, so it lives where nobody minds, and where SIGKILL ends it.
+It only subscribes. The client holds the interpreter lock while it connects and waits, has no time
+limit and cannot be closed, so it lives where nobody minds, and where SIGKILL ends it. It waits
+without asyncio, for which the client would keep a second pool of threads.
 
 Usage: `wakeup_child.py FD PARENT`, with one JSON line `{"url", "key", "functions", "instance"}` on
 standard input. It dies with process PARENT. Events go to descriptor FD, one JSON object a line:
@@ -11,18 +12,25 @@ and as the last one `{"event": "refused" | "ended", "reason"}`. Standard output 
 client prints functions' console output there.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import json
 import os
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from convex import ConvexClient, ConvexError
+from convex import ConvexClient
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_LONGEST_REASON = 500  # characters
+
+_Event = dict[str, Any]
+
+
+class _Refused(Exception):
+    """Convex answers a subscription with an error of ours; the text is its code."""
 
 
 def main() -> int:
@@ -31,51 +39,85 @@ def main() -> int:
     _die_with(parent=int(sys.argv[2]))
     orders = json.loads(sys.stdin.readline())
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
-        _tell(events, asyncio.run(_listen(orders, events)))
+        for event in _all_events(orders):
+            _tell(events, event)
     return 1
 
 
-async def _listen(orders: dict[str, str], events: TextIO) -> dict[str, Any]:
-    """Pass on the values of both subscriptions; return the event that tells why that ended."""
-    client = ConvexClient(orders["url"])
-
-    async def follow(function: str, event: str) -> None:
-        path = f"{orders['functions']}queue:{function}"
-        async for value in client.subscribe(path, {"workerKey": orders["key"]}):
-            _tell(events, {"event": event, "available": value is not None})
-
-    async def follow_cancellations() -> None:
-        """Pass on what was cancelled; functions that are older than this do without."""
-        path = f"{orders['functions']}queue:cancellations"
-        arguments: dict[str, Any] = {"workerKey": orders["key"], "instance": orders["instance"]}
-        value: Any
-        try:
-            async for value in client.subscribe(path, arguments):
-                jobs = [job | {"attempt": int(job["attempt"])} for job in value["jobs"]]
-                _tell(events, {"event": "canceled", "jobs": jobs})
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # noqa: BLE001 the client raises bare `Exception`s
-            _tell(events, _last_event(error) | {"event": "deaf"})
-
+def _all_events(orders: dict[str, str]) -> Iterator[_Event]:
+    """Give what is heard, and at last the event that tells why no more is."""
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follow("workAvailable", "work"))
-            tasks.create_task(follow("pulse", "pulse"))
-            tasks.create_task(follow_cancellations())
-    except BaseExceptionGroup as group:
-        return _last_event(group.exceptions[0])
-    return {"event": "ended", "reason": "both subscriptions ended"}
+        yield from _listen(orders)
+    except _Refused as error:
+        yield {"event": "refused", "reason": str(error)}
+    except Exception as error:  # noqa: BLE001 the client raises bare `Exception`s
+        yield {"event": "ended", "reason": _words(error)}
+    else:
+        yield {"event": "ended", "reason": "the subscriptions ended"}
 
 
-def _last_event(error: BaseException) -> dict[str, Any]:
-    """Return the event that tells of *error*; the client raises bare `Exception`s."""
-    if isinstance(error, BrokenPipeError):
-        raise error
-    if isinstance(error, ConvexError):
-        code = error.data.get("code") if isinstance(error.data, dict) else None
-        return {"event": "refused", "reason": str(code or "error")}
-    return {"event": "ended", "reason": (str(error) or type(error).__name__)[:500]}
+def _listen(orders: dict[str, str]) -> Iterator[_Event]:
+    client = ConvexClient(orders["url"])
+    views = client.watch_all()  # first of all: it gives no view from before it was called
+    key: dict[str, Any] = {"workerKey": orders["key"]}
+    subscriptions = {
+        name: client.subscribe(f"{orders['functions']}queue:{name}", arguments)
+        for name, arguments in (
+            ("workAvailable", key),
+            ("pulse", key),
+            ("cancellations", key | {"instance": orders["instance"]}),
+        )
+    }
+    before: dict[str, Any] = {}
+    for view in views:
+        seen = view or {}
+        answers = {name: seen.get(wanted.id) for name, wanted in subscriptions.items()}
+        for event in _news(before, answers):
+            if event["event"] == "deaf":
+                del subscriptions["cancellations"]  # which ends it
+            yield event
+        before = answers
+
+
+def _news(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[_Event]:
+    """Give an event for each answer that is another one than *before*. Raises for an error.
+
+    With each pulse comes again what is cancelled: a parent that has doubted push since then has
+    to know that it hears of this.
+    """
+    changed = {name for name, answer in now.items() if answer not in (None, before.get(name))}
+    for name, event in (("workAvailable", "work"), ("pulse", "pulse")):
+        if name in changed:
+            yield {"event": event, "available": _value(now[name]) is not None}
+    if changed & {"pulse", "cancellations"} and now.get("cancellations") is not None:
+        yield _cancellations(now["cancellations"])
+
+
+def _cancellations(answer: Any) -> _Event:
+    """Return the event for what was cancelled; functions that are older than this do without."""
+    try:
+        jobs = _value(answer)["jobs"]
+    except Exception as error:  # noqa: BLE001 whatever it is, work is heard of all the same
+        return {"event": "deaf", "reason": _words(error)}
+    return {"event": "canceled", "jobs": [job | {"attempt": int(job["attempt"])} for job in jobs]}
+
+
+def _value(answer: Any) -> Any:
+    """Return the value in one answer of a view. Raises _Refused, and Exception for no value.
+
+    In a view the client leaves its own wrapping on, and an error that is none of ours is its text.
+    """
+    match answer:
+        case {"type": "value", "value": value}:
+            return value
+        case {"type": "convexerror", "data": data}:
+            code = data.get("code") if isinstance(data, dict) else None
+            raise _Refused(str(code or "error"))
+    raise RuntimeError(str(answer))
+
+
+def _words(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:_LONGEST_REASON]
 
 
 def _tell(events: TextIO, event: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 
 from fondation_worker import __version__
 from fondation_worker.cli.flags import config_option, instance_option, setting_flags
-from fondation_worker.config import load, secrets_of
+from fondation_worker.config import Config, load, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
 from fondation_worker.installation import KEPT_SECRETS, Instance
@@ -78,28 +80,33 @@ def run(file: Path | None, instance: Instance | None, **flags: str | None) -> No
     a restart after an upgrade; 78 bad settings, every fault is listed, nothing was started.
     """
     faulthandler.enable()
-    manager = Manager.of(os.environ)
-    try:
-        said = {name: text for name, text in flags.items() if text}
-        # What a reload reads, too.
-        again = partial(load, dict(os.environ), flags=said, file=file, instance=instance)
-        config = again()
-        drop_environment()  # before anything is imported that reads it, or hands it to a child
-        from fondation_worker import daemon, logs  # noqa: PLC0415
+    said = {name: text for name, text in flags.items() if text}
+    # What a reload reads, too.
+    again = partial(load, dict(os.environ), flags=said, file=file, instance=instance)
+    with closing(Manager.of(os.environ)) as manager:
+        try:
+            has_left = _serve(again, manager)
+        except BadSettings as error:
+            _tell_faults(error.faults, instance, manager)
+            sys.exit(EXIT_BAD_SETTINGS)
+        except Exception:
+            from fondation_worker.events import FAULT  # noqa: PLC0415
 
-        redact = Redactor(secrets_of(config))
-        logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
-        has_left = asyncio.run(daemon.serve(config, again, manager))
-    except BadSettings as error:
-        _tell_faults(error.faults, instance, manager)
-        sys.exit(EXIT_BAD_SETTINGS)
-    except Exception:
-        from fondation_worker.events import FAULT  # noqa: PLC0415
-
-        words = "a fault of this program ends it"
-        logging.getLogger(__name__).critical(words, exc_info=True, extra=FAULT.extra)
-        sys.exit(EXIT_BUG)
+            words = "a fault of this program ends it"
+            logging.getLogger(__name__).critical(words, exc_info=True, extra=FAULT.extra)
+            sys.exit(EXIT_BUG)
     sys.exit(EXIT_UPGRADED if has_left else 0)
+
+
+def _serve(load_again: Callable[[], Config], manager: Manager) -> bool:
+    """Be the daemon; return whether it left for a restart."""
+    config = load_again()
+    drop_environment()  # before anything is imported that reads it, or hands it to a child
+    from fondation_worker import daemon, logs  # noqa: PLC0415
+
+    redact = Redactor(secrets_of(config))
+    logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
+    return asyncio.run(daemon.serve(config, load_again, manager))
 
 
 def _tell_faults(faults: list[str], instance: Instance | None, manager: Manager) -> None:

@@ -22,6 +22,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _OOM_SCORE = "300"  # the kernel shall choose the job before the worker
+_MOST_DESCRIPTORS = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -29,7 +30,7 @@ def main() -> int:
     """Run the command to its end, or until the lifeline closes."""
     lifeline = socket.socket(fileno=int(sys.argv[1]))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    command = _start(sys.argv[3:], lifeline, file_limit=int(sys.argv[2]))
+    command = _start(sys.argv[3:], file_limit=int(sys.argv[2]))
     status = _wait(command, lifeline)
     killed = _kill_descendants()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -44,7 +45,7 @@ def main() -> int:
     return 0
 
 
-def _start(argv: list[str], lifeline: socket.socket, *, file_limit: int) -> int:
+def _start(argv: list[str], *, file_limit: int) -> int:
     """Start the command; return its process id."""
     me = os.getpid()
     child = os.fork()
@@ -52,17 +53,15 @@ def _start(argv: list[str], lifeline: socket.socket, *, file_limit: int) -> int:
         _close_own_streams()
         return child
     try:
-        lifeline.close()
+        os.closerange(3, _MOST_DESCRIPTORS)  # the lifeline, and whatever else we were given
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != me:  # the launcher died before the line above
             os._exit(127)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # a setuid program could not be killed by us
-        for number in (
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):  # Python ignores them; programs rely on them
-            signal.signal(number, signal.SIG_DFL)
+        for number in signal.valid_signals():  # ignored by Python, or by who started the worker
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 no pathlib: start-up time

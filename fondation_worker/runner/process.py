@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,9 @@ from fondation_worker.words import last_words
 logger = logging.getLogger(__name__)
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+# Opened once, and run by its descriptor: an upgrade may put another version in its place while this
+# process still works.
+_PROGRAM = os.open(LAUNCHER, os.O_RDONLY | os.O_CLOEXEC)
 MARK = "FONDATION_RUN"  # in the environment of a run, which it tells from every other
 COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
 OUTPUT_LIMIT = 1024 * 1024 * 1024  # bytes of one file, standard output included
@@ -35,13 +39,24 @@ LOOK_INTERVAL = 0.05  # seconds between two looks at the output
 KILL_LIMIT = 10.0  # seconds that the launcher may take to end everything
 
 
-def launched(argv: tuple[str, ...], lifeline: socket.socket, *, file_limit: int) -> tuple[str, ...]:
-    """Return the command line that runs *argv* under the launcher, tied to *lifeline*.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start a command under the launcher."""
+
+    argv: tuple[str, ...]
+    descriptors: tuple[int, ...]  # that the new process must be given under their own numbers
+
+
+def launched(argv: tuple[str, ...], lifeline: socket.socket, *, file_limit: int) -> Launch:
+    """Return how to run *argv* under the launcher, tied to *lifeline*.
 
     No file that it writes grows over *file_limit* bytes.
     """
-    launcher = (sys.executable, "-I", "-S", str(LAUNCHER))
-    return (*launcher, str(lifeline.fileno()), str(file_limit), *argv)
+    launcher = (sys.executable, "-I", "-S", f"/proc/self/fd/{_PROGRAM}")
+    return Launch(
+        argv=(*launcher, str(lifeline.fileno()), str(file_limit), *argv),
+        descriptors=(lifeline.fileno(), _PROGRAM),
+    )
 
 
 class ProcessRun:
@@ -169,15 +184,16 @@ async def _start(
     order: Order, lifeline: socket.socket, output: int, mark: str
 ) -> asyncio.subprocess.Process:
     """Start the launcher on *order*, with its standard output to descriptor *output*."""
+    launch = launched(order.argv, lifeline, file_limit=OUTPUT_LIMIT)
     try:
         return await asyncio.create_subprocess_exec(
-            *launched(order.argv, lifeline, file_limit=OUTPUT_LIMIT),
+            *launch.argv,
             env=dict(order.environment) | dict([mark.split("=")]),
             cwd=order.directory,
             stdin=asyncio.subprocess.PIPE,
             stdout=output,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=(lifeline.fileno(),),
+            pass_fds=launch.descriptors,
             start_new_session=True,
         )
     except OSError as error:

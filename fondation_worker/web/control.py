@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 _SO_PEERGROUPS = 59  # of socket(7); Python has no name for it
-_MOST_GROUPS = 1024
+_MOST_GROUPS = 256  # as many as fit what Python lets getsockopt(2) return
 _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _UNPROCESSABLE = 422

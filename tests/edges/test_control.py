@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fondation_worker.control_client import ask_control
+from fondation_worker.config import ControlConfig
+from fondation_worker.control_client import ask_control, ask_worker
 from fondation_worker.pause import Pause
 from fondation_worker.web.control import Controls, control_server
 from fondation_worker.web.health import Health
@@ -178,6 +179,49 @@ print(ask_control(Path("control.sock"), "POST", "/pause"))
         )
         assert b"403" in asked.stdout, asked
         assert worker.pause.reason is None
+
+
+@pytest.mark.parametrize(("groups", "status"), [([0], b"(200"), ([NOBODY], b"(403")])
+async def test_on_systemd_s_socket_the_worker_s_group_may_ask(
+    home: Path, groups: list[int], status: bytes
+) -> None:
+    """The unit gave the socket to that group; who is in none of it is refused all the same."""
+    program = f"""
+import os, sys
+os.chdir({str(home.absolute())!r})
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from fondation_worker.control_client import ask_control
+os.setgroups({groups})
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+print(ask_control(Path("1.sock"), "POST", "/pause"))
+"""
+    worker = Worker(pause=Pause(home))
+    with socket.socket(socket.AF_UNIX) as handed_over:
+        handed_over.bind("1.sock")
+        home.chmod(0o711)
+        (home / "1.sock").chmod(0o666)
+        async with control_server(
+            home / "unused.sock", worker.controls(), inherited=(handed_over,)
+        ):
+            asked = await asyncio.to_thread(
+                subprocess.run, [sys.executable, "-c", program], capture_output=True, check=False
+            )
+        assert asked.stdout.startswith(status), asked
+        assert not (home / "unused.sock").exists()
+
+
+async def test_where_a_socket_cannot_be_had_the_other_is_used(home: Path) -> None:
+    """In a directory that is not ours to write to; the client finds it there."""
+    worker = Worker(pause=Pause(home))
+    wanted, fallback = Path("/proc/1.sock"), home / "control.sock"
+    config = ControlConfig(
+        control_socket=wanted, fallback_socket=fallback, health_address=None, instance=None
+    )
+    async with control_server(wanted, worker.controls(), fallback=fallback):
+        status, answer = await asyncio.to_thread(ask_worker, config, "GET", "/health")
+        assert (status, answer["workerId"]) == (200, "w")
 
 
 async def test_a_dead_worker_s_socket_is_replaced(home: Path) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import uuid
 from dataclasses import replace
@@ -261,3 +263,37 @@ async def test_output_is_whole_however_slowly_it_is_taken(tmp_path: Path) -> Non
             await asyncio.sleep(0.01)
     assert sum(chunks) == 3_000_000
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_launcher_that_an_upgrade_replaced_is_not_run(tmp_path: Path) -> None:
+    """A running worker goes on with the one that it came with."""
+    package = tmp_path / "fondation_worker"
+    shutil.copytree(LAUNCHER.parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tree").mkdir()
+    program = """
+import asyncio, pathlib, sys
+from fondation_worker.runner import Order
+from fondation_worker.runner.process import LAUNCHER, ProcessRoom
+
+draft = LAUNCHER.with_suffix(".dpkg-new")
+draft.write_text("raise SystemExit('another version')")
+draft.rename(LAUNCHER)
+tree = pathlib.Path("tree").absolute()
+order = Order(argv=("echo", "done"), environment={"PATH": "/usr/bin:/bin"}, directory=tree,
+              scratch=tree, standard_input=b"")
+
+async def main():
+    async with ProcessRoom().run(order) as run:
+        print(b"".join([chunk async for chunk in run.output()]), await run.ended())
+
+asyncio.run(main())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.startswith("b'done\\n' Ended(status=0"), ran

@@ -70,6 +70,15 @@ def queue_of(convex: Convex, instance: str = "w-1") -> Queue:
     )
 
 
+async def let_a_minute_pass(backend: Backend) -> None:
+    """Move the deployment's clock to the next pulse."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{backend.url}/_clock", json={"advanceMs": 61000}) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
 def children() -> list[int]:
     """Return the listening children of this process; other workers of this host have their own."""
     return [pid for pid in running(f"{CHILD} ") if parent_of(pid) == os.getpid()]
@@ -113,15 +122,70 @@ async def test_the_poll_rings_without_push() -> None:
         assert await bell.wait(heard=0, next_in=None) == "poll"
 
 
+async def test_slots_share_the_poll() -> None:
+    """What one of them was answered is as good for the others."""
+    bell = Bell(poll_interval=0.5)
+    polls = 0
+
+    async def slot() -> None:
+        nonlocal polls
+        while True:
+            assert await bell.wait(heard=0, next_in=None) == "poll"
+            polls += 1
+
+    async with asyncio.TaskGroup() as group:
+        slots = [group.create_task(slot()) for _ in range(8)]
+        await asyncio.sleep(1.8)
+        for waiting in slots:
+            waiting.cancel()
+    assert 2 <= polls <= 8  # each for itself: 24
+
+
+async def test_push_that_comes_up_ends_the_polls() -> None:
+    """Those too that were waited for when it did."""
+    bell = Bell(poll_interval=0.3)
+    waiting = asyncio.create_task(bell.wait(heard=0, next_in=None))
+    await asyncio.sleep(0)
+    bell.pulse()
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    await bell.ring()
+    assert await waiting == "push"
+
+
 async def test_the_pulse_shows_that_push_is_up(backend: Backend) -> None:
     """The first one comes within a minute of the deployment's life; here its clock is moved."""
     async with listening(backend.url) as bell:
+        await let_a_minute_pass(backend)
+        await until(lambda: bell.push_is_up, limit=LIMIT)
+
+
+async def test_a_pulse_after_a_silence_tells_that_cancellations_are_heard_too(
+    backend: Backend,
+) -> None:
+    """The list of them has not changed meanwhile: nothing else would tell."""
+    async with listening(backend.url) as bell:
+        await let_a_minute_pass(backend)
+        await until(lambda: bell.hears_cancellations, limit=LIMIT)
+        await bell.lost()
+        assert not bell.hears_cancellations
+        await let_a_minute_pass(backend)
+        await until(lambda: bell.hears_cancellations, limit=LIMIT)
+
+
+async def test_a_connection_that_is_made_anew_tells_nothing_twice(backend: Backend) -> None:
+    """Each bell that rings is a claim by every worker of the deployment."""
+    async with listening(backend.url) as bell, operator(backend.url, KEYS) as queue:
+        await queue.enqueue(prompt="x", cloneUrl="https://example.com/one")
+        await until(lambda: bell.count, limit=LIMIT)
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{backend.url}/_clock", json={"advanceMs": 61000}) as answer,
+            session.post(f"{backend.url}/_disconnect", json={}) as answer,
         ):
-            assert answer.status == 200
-        await until(lambda: bell.push_is_up, limit=LIMIT)
+            assert (await answer.json())["disconnected"] == 1
+        await let_a_minute_pass(backend)
+        await until(lambda: bell.push_is_up, limit=LIMIT)  # so it is connected again
+        assert bell.count == 1
 
 
 async def test_a_killed_child_is_replaced(backend: Backend) -> None:

@@ -145,6 +145,21 @@ async def test_a_new_credential_is_tested_at_once(
         task.cancel()
 
 
+async def test_a_new_credential_that_is_refused_as_well_is_tested_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job has just tried it; that it was new is no news any more."""
+    monkeypatch.setattr(module, "FIRST_TEST", 3600.0)
+    gate = Gate(tuple, Pause(tmp_path))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keep_testing(gate, outcomes_of([None]), lambda _: 0.0))
+        gate.test_now = True
+        gate.refuse("no")
+        await asyncio.sleep(0.1)
+        assert gate.credential_is_refused
+        task.cancel()
+
+
 def test_the_tests_become_rarer_and_never_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a minute, doubling, to an hour."""
     monkeypatch.undo()
