@@ -4,7 +4,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
-from devtools.explained import CREDENTIALS, SECRETS, SHOWN, Explained, explained
+from devtools.explained import SECRETS, SHOWN, Explained, explained
+from fondation_worker.installation import SECRET_FILES
 
 _WIDTH = 98  # columns of text, after "# "
 
@@ -43,7 +44,7 @@ def _secrets() -> Iterator[str]:
     """Yield the names of the secrets' files, and how one is written."""
     for setting in SECRETS:
         meaning = explained(setting).meaning
-        yield f"#   {CREDENTIALS[setting.name]:<20}{meaning[0].lower()}{meaning[1:].rstrip('.')}"
+        yield f"#   {SECRET_FILES[setting.name]:<20}{meaning[0].lower()}{meaning[1:].rstrip('.')}"
     yield "#"
     yield "# This takes one from the keyboard, ended by Return and Ctrl-D:"
     yield f"#   {_INSTALL}"

@@ -5,6 +5,7 @@ Everything is asked of the table of settings, so that what is told cannot go sta
 
 from dataclasses import dataclass
 
+from fondation_worker.installation import PORT, Instance
 from fondation_worker.settings import OPERATOR_KEY, SETTINGS, Setting
 
 NAME = "N"  # stands for an instance's name, in paths and commands
@@ -22,34 +23,26 @@ HEADINGS = {
     "HEALTH_ADDRESS": "Health and log",
 }
 
-# Defaults of a packaged instance, where they are others than those of the program.
-PACKAGED = {
-    "WORKER_ID": f"HOSTNAME-{NAME}",
-    "STATE_DIR": f"/var/lib/fondation-worker/{NAME}",
-    "TEMP_DIR": f"/var/cache/fondation-worker/{NAME}",
-    "CONTROL_SOCKET": f"/run/fondation-worker/{NAME}.sock",
-    "HEALTH_ADDRESS": f"127.0.0.{NAME}:8080",
+# Defaults of a packaged instance. N, which only stands for a number, is none and has no address.
+PACKAGED = Instance(NAME).defaults("HOSTNAME") | {"HEALTH_ADDRESS": f"127.0.0.{NAME}:{PORT}"}
+
+# Examples that fit a packaged host, where the table's own do not.
+_EXAMPLES = {
+    "TEMP_DIR": "/srv/fondation/clones",
+    "STATE_DIR": "/srv/fondation/state",
     "CLAUDE_CONFIG_DIR": "/var/lib/fondation-worker/home/.claude",
 }
 
-# The file below /etc/fondation-worker/credentials that holds the secret.
-CREDENTIALS = {
-    "WORKER_KEY": "worker-key",
-    "ANTHROPIC_API_KEY": "anthropic-api-key",
-    "CLAUDE_CODE_OAUTH_TOKEN": "claude-oauth-token",
-    "OPERATOR_KEY": "operator-key",
-}
-
-# Examples that fit a packaged host, where the table's own do not.
-_EXAMPLES = {"TEMP_DIR": "/srv/fondation/clones", "STATE_DIR": "/srv/fondation/state"}
-
 # What the package's units and instances add to a setting.
+_WRITABLE = "The unit writes to another place only with ReadWritePaths= in a drop-in."
+_LISTENS = "Set it in N.conf, and ListenStream= of fondation-worker@N.socket with it."
 _ALSO = {
     "WORKER_ID": "Set it in N.conf: every instance has its own.",
-    "TEMP_DIR": "The unit writes to another place only with ReadWritePaths= in a drop-in.",
-    "STATE_DIR": "The unit writes to another place only with ReadWritePaths= in a drop-in.",
-    "CONTROL_SOCKET": "Set it in N.conf, and ListenStream= of fondation-worker@N.socket with it.",
-    "HEALTH_ADDRESS": "Set it in N.conf, and ListenStream= of fondation-worker@N.socket with it.",
+    "TEMP_DIR": _WRITABLE,
+    "STATE_DIR": _WRITABLE,
+    "CLAUDE_CONFIG_DIR": _WRITABLE,
+    "CONTROL_SOCKET": _LISTENS,
+    "HEALTH_ADDRESS": _LISTENS,
 }
 
 

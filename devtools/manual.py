@@ -12,15 +12,16 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from devtools import commandpages, roff
-from devtools.explained import CREDENTIALS, SECRETS, SHOWN, explained
+from devtools.explained import SECRETS, SHOWN, explained
 from fondation_worker import __version__
 from fondation_worker.host import ENVIRONMENT
+from fondation_worker.installation import SECRET_FILES
 
 _TOP = Path(__file__).parents[1]
 _PAGES = {5: "fondation-worker.conf", 8: "fondation-worker"}
 _MANUALS = {5: "File Formats", 8: "System Administration"}
 _FIELDS = {
-    "FONDATION_INSTANCE": "The instance, N.",
+    "FONDATION_INSTANCE": "One start of one worker, by the name that Convex knows it by.",
     "FONDATION_JOB_ID": "The job, in all of its attempts, instances and restarts.",
     "FONDATION_ATTEMPT": "The attempt at it, counted from 1.",
     "FONDATION_REPOSITORY": "The repository of the job.",
@@ -64,7 +65,7 @@ def _settings() -> Iterator[str]:
 def _secrets() -> Iterator[str]:
     for setting in SECRETS:
         entry = explained(setting)
-        yield f"`{CREDENTIALS[setting.name]}`\n: `{entry.key}`: {entry.meaning}"
+        yield f"`{SECRET_FILES[setting.name]}`\n: `{entry.key}`: {entry.meaning}"
 
 
 def _environment() -> Iterator[str]:

@@ -8,6 +8,11 @@ import msgspec
 
 from fondation_worker.errors import InvalidJob
 
+STATUSES = (
+    *("pending", "claimed", "cloning", "analyzing", "gathering", "completed", "dead", "canceled"),
+    *("running", "failed"),  # written by front ends of the earlier worker only
+)
+
 _REF = re.compile(
     r"(?!/|@$|-)"  # not at the start: a slash, an option; not "@" alone
     r"(?!.*(?:^|/)\.)"  # no component starts with a dot

@@ -16,10 +16,6 @@ from fondation_worker.errors import Refused, Unreachable
 
 ENDED = frozenset({"completed", "dead", "canceled", "failed"})
 IN_FLIGHT = frozenset({"claimed", "cloning", "analyzing", "gathering", "running"})
-STATUSES = (
-    *("pending", "claimed", "cloning", "analyzing", "gathering", "completed", "dead", "canceled"),
-    *("running", "failed"),  # written by front ends of the earlier worker only
-)
 NO_SUCH_JOB = "no_such_job"
 _LONGEST_ID = 60  # characters of an id that an error quotes
 

@@ -11,11 +11,12 @@ import pytest
 
 from devtools import configuration, manual
 from devtools.commands import every_command
-from devtools.explained import CREDENTIALS, HEADINGS, SECRETS, SHOWN, explained
+from devtools.explained import HEADINGS, SECRETS, SHOWN, explained
 from devtools.roff import page
 from fondation_worker.host import ENVIRONMENT
+from fondation_worker.installation import SECRET_FILES
 from fondation_worker.settings import SETTINGS, Setting
-from fondation_worker.sources import read
+from fondation_worker.sources import Sources, read
 
 TOP = Path(__file__).parents[1]
 EPOCH = "1764547200"  # 2025-12-01
@@ -31,7 +32,7 @@ def faults_of(text: str, directory: Path) -> list[str]:
     file = directory / "worker.conf"
     file.write_text(text, encoding="utf-8")
     faults: list[str] = []
-    read(SETTINGS, {}, {}, file, faults)
+    read(SETTINGS, Sources(files=(file,)), faults)
     return faults
 
 
@@ -67,7 +68,7 @@ def test_a_secret_is_explained_and_not_offered() -> None:
     """The file can be read by everybody."""
     text = configuration.text()
     for setting in SECRETS:
-        assert CREDENTIALS[setting.name] in text
+        assert SECRET_FILES[setting.name] in text
         assert f"#{setting.name.lower()}" not in text
 
 
@@ -129,7 +130,7 @@ def test_the_page_of_settings_has_every_setting() -> None:
     """Those of the program and the operator's key."""
     text = manual.text(5)
     assert [each.name for each in SHOWN if f"\n\\fB{each.name.lower()}\\fR\n" not in text] == []
-    assert [name for name in CREDENTIALS.values() if name.replace("-", "\\-") not in text] == []
+    assert [name for name in SECRET_FILES.values() if name.replace("-", "\\-") not in text] == []
 
 
 def test_the_page_of_commands_has_every_command_and_option() -> None:
@@ -173,7 +174,7 @@ def test_the_build_needs_what_the_program_needs(arguments: list[str]) -> None:
     )
     owners = packages_distributions()
     used = {name.lower() for module_ in ran.stderr.split() for name in owners.get(module_, [])}
-    assert used & (locked("dev") - locked("run")) == set()
+    assert used & (locked("dev") - locked("systemd")) == set()
 
 
 def locked(requirements: str) -> set[str]:

@@ -1,18 +1,22 @@
-"""`fondation-worker jobs …` and `workers`: what an operator does with a deployment's jobs."""
+"""`fondation-worker jobs …`: what an operator does with a deployment's jobs.
+
+What a command shows things with is imported when it runs: completion needs only its options.
+"""
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fondation_worker.cli import following, joblog, jobview, terminal
 from fondation_worker.cli.ending import EXIT_NOT_DONE, STATUSES
 from fondation_worker.cli.flags import json_option
 from fondation_worker.cli.options import asking_convex, checked_time, milliseconds, now, reckoned
 from fondation_worker.errors import JobEndedBadly
-from fondation_worker.operator import STATUSES as JOB_STATUSES, JobRow, Operator
-from fondation_worker.saving import save
+from fondation_worker.job import STATUSES as JOB_STATUSES
+
+if TYPE_CHECKING:
+    from fondation_worker.operator import JobRow, Operator
 
 _job_id = click.argument("job_id", metavar="JOB")
 
@@ -62,7 +66,7 @@ def jobs() -> None:
 @json_option
 @asking_convex
 async def enqueue(
-    operator: Operator, *, prompt_file: Any, wait: bool, as_json: bool, **said: Any
+    operator: "Operator", *, prompt_file: Any, wait: bool, as_json: bool, **said: Any
 ) -> None:
     """Put a job in, and print its id.
 
@@ -70,6 +74,8 @@ async def enqueue(
     When there is no answer, whether the job was put in is unknown: look at `jobs list`, or use
     --dedupe-key, with which asking again is safe.
     """
+    from fondation_worker.cli import following, terminal
+
     job = _job_of(prompt_file, said)
     job["runAt"] = await reckoned(operator, job["runAt"])
     done = await operator.enqueue(job)
@@ -113,8 +119,10 @@ def _job_of(prompt_file: Any, said: dict[str, Any]) -> dict[str, Any]:
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
 @json_option
 @asking_convex
-async def list_jobs(operator: Operator, *, status: str | None, limit: int, as_json: bool) -> None:
+async def list_jobs(operator: "Operator", *, status: str | None, limit: int, as_json: bool) -> None:
     """List the newest jobs, newest first."""
+    from fondation_worker.cli import jobview, terminal
+
     rows = await operator.jobs(status=status, limit=limit)
     if as_json:
         terminal.show_json({"jobs": [row.to_document() for row in rows]})
@@ -130,8 +138,10 @@ async def list_jobs(operator: Operator, *, status: str | None, limit: int, as_js
 @click.option("--wait", is_flag=True, help="Wait until it ends; status 1 when not completed.")
 @json_option
 @asking_convex
-async def show(operator: Operator, *, job_id: str, wait: bool, as_json: bool) -> None:
+async def show(operator: "Operator", *, job_id: str, wait: bool, as_json: bool) -> None:
     """Show all of a job."""
+    from fondation_worker.cli import following, jobview, terminal
+
     row = await (following.ended(operator, job_id) if wait else operator.job(job_id))
     if as_json:
         terminal.show_json(row.to_document())
@@ -146,11 +156,13 @@ async def show(operator: Operator, *, job_id: str, wait: bool, as_json: bool) ->
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @json_option
 @asking_convex
-async def logs(operator: Operator, *, job_id: str, follow: bool, as_json: bool) -> None:
+async def logs(operator: "Operator", *, job_id: str, follow: bool, as_json: bool) -> None:
     """Print what the job's runs logged.
 
     Each line has its time, the attempt (#2) and its level. With --json, one object on each line.
     """
+    from fondation_worker.cli import joblog
+
     await joblog.show(operator, job_id, follow=follow, as_json=as_json)
 
 
@@ -158,12 +170,14 @@ async def logs(operator: Operator, *, job_id: str, follow: bool, as_json: bool) 
 @_job_id
 @json_option
 @asking_convex
-async def cancel(operator: Operator, *, job_id: str, as_json: bool) -> None:
+async def cancel(operator: "Operator", *, job_id: str, as_json: bool) -> None:
     """Cancel a job, at once and for good.
 
     A run of it is ended within seconds. A job that has ended already stays as it is, which is no
     error.
     """
+    from fondation_worker.cli import terminal
+
     done = await operator.cancel(job_id)
     if as_json:
         terminal.show_json({"jobId": job_id} | done.to_document())
@@ -178,11 +192,13 @@ async def cancel(operator: Operator, *, job_id: str, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Wait until it ends; status 1 when not completed.")
 @json_option
 @asking_convex
-async def retry(operator: Operator, *, job_id: str, wait: bool, as_json: bool) -> None:
+async def retry(operator: "Operator", *, job_id: str, wait: bool, as_json: bool) -> None:
     """Let a dead or canceled job run again.
 
     It has all of its attempts again.
     """
+    from fondation_worker.cli import following, terminal
+
     done = await operator.retry(job_id)
     if not as_json:
         terminal.say(f"{job_id} is {done.status} again")
@@ -206,13 +222,16 @@ async def retry(operator: Operator, *, job_id: str, wait: bool, as_json: bool) -
 @json_option
 @asking_convex
 async def docs(
-    operator: Operator, *, job_id: str, directory: Path, force: bool, as_json: bool
+    operator: "Operator", *, job_id: str, directory: Path, force: bool, as_json: bool
 ) -> None:
     """Write the documents of a job as files.
 
     They are called 01-SLUG.md, 02-SLUG.md and so on. Each is there whole or not at all. A file that
     is there already is not touched without --force.
     """
+    from fondation_worker.cli import following, terminal
+    from fondation_worker.saving import save
+
     documents = await operator.documents(job_id)
     if not documents:
         row = await operator.job(job_id)
@@ -237,8 +256,10 @@ async def docs(
         terminal.say(f"{each.path}  {each.document.title}")
 
 
-def _finish(row: JobRow, *, as_json: bool) -> None:
+def _finish(row: "JobRow", *, as_json: bool) -> None:
     """End a command that waited for the job: 0 for a result, else 1 with the reason."""
+    from fondation_worker.cli import following, terminal
+
     if as_json:
         terminal.show_json(row.to_document())
     if row.status != "completed":

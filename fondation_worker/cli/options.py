@@ -1,12 +1,14 @@
-"""From a command's options to the deployment: what all commands about jobs share."""
+"""From a command's options to the deployment: what all commands about jobs share.
 
-import asyncio
+Nothing slow is imported before a command runs: completion reads the options at every press of Tab.
+"""
+
 import functools
 import os
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +16,11 @@ from fondation_worker.cli.ending import ending
 from fondation_worker.cli.flags import config_option, instance_option, setting_flags, taken
 from fondation_worker.config import load_operator
 from fondation_worker.installation import Instance
-from fondation_worker.operator import Operator, operating
 from fondation_worker.settings import OPERATOR_SETTINGS
 from fondation_worker.words import duration, point_in_time
+
+if TYPE_CHECKING:
+    from fondation_worker.operator import Operator
 
 
 def asking_convex(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -29,6 +33,10 @@ def asking_convex(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     @functools.wraps(body)
     def command(file: Path | None, instance: Instance | None, **options: Any) -> None:
         with ending():
+            import asyncio
+
+            from fondation_worker.operator import operating
+
             flags = taken(options, OPERATOR_SETTINGS)
             config = load_operator(os.environ, flags=flags, file=file, instance=instance)
 
@@ -59,7 +67,7 @@ def checked_time(_: click.Context, __: click.Parameter, value: str | None) -> st
     return value
 
 
-async def reckoned(operator: Operator, time_: str | None) -> float | None:
+async def reckoned(operator: "Operator", time_: str | None) -> float | None:
     """Return the milliseconds since the epoch of a checked time; from now is by Convex's clock."""
     if time_ is None:
         return None

@@ -1,13 +1,16 @@
 """`fondation-worker workers`: who works for a deployment."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from fondation_worker.cli import terminal
 from fondation_worker.cli.ending import STATUSES
 from fondation_worker.cli.flags import json_option
 from fondation_worker.cli.options import asking_convex
-from fondation_worker.operator import Operator, WorkerRow
 from fondation_worker.words import ago
+
+if TYPE_CHECKING:
+    from fondation_worker.operator import Operator, WorkerRow
 
 SILENT = 11 * 60 * 1000  # milliseconds: two reports of a worker, one each 5 minutes, did not come
 
@@ -16,12 +19,14 @@ SILENT = 11 * 60 * 1000  # milliseconds: two reports of a worker, one each 5 min
 @click.option("--all", "everyone", is_flag=True, help="Those that stopped or fell silent, too.")
 @json_option
 @asking_convex
-async def workers(operator: Operator, *, everyone: bool, as_json: bool) -> None:
+async def workers(operator: "Operator", *, everyone: bool, as_json: bool) -> None:
     """List the workers of a deployment.
 
     The latest heard of stand first. A worker reports every 5 minutes and when its state changes;
     one that did not for 11 minutes is silent.
     """
+    from fondation_worker.cli import terminal
+
     answer = await operator.workers()
     states = {row.instance: state_of(row, answer.now) for row in answer.workers}
     rows = [
@@ -62,7 +67,7 @@ async def workers(operator: Operator, *, everyone: bool, as_json: bool) -> None:
     )
 
 
-def state_of(row: WorkerRow, now: float) -> str:
+def state_of(row: "WorkerRow", now: float) -> str:
     """Return the worker's state, as far as it is known *now* (milliseconds)."""
     if row.state != "stopped" and now - row.seen_at > SILENT:
         return "silent"
