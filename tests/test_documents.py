@@ -47,7 +47,9 @@ def test_every_dependency_has_its_reason() -> None:
     why = (TOP / "docs/why.md").read_text(encoding="utf-8")
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     node = json.loads((TOP / "package.json").read_text(encoding="utf-8"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    wanted = project["project"]["dependencies"]
+    for group in ("build", "dev"):
+        wanted += project["dependency-groups"][group]
     names = {re.split(r"[<>=]", requirement)[0] for requirement in wanted}
     names |= set(node["dependencies"]) | set(node["devDependencies"])
     assert sorted(name for name in names if f"`{name}`" not in why) == []
