@@ -1,6 +1,7 @@
 /** The functions that workers call. */
 
 import { v } from "convex/values";
+import { protocol, version } from "./about";
 import { workerMutation, workerQuery } from "./access";
 import {
   checkClaim,
@@ -257,4 +258,10 @@ export const pulse = workerQuery({
     const row = await ctx.db.query("pulse").first();
     return row && { at: row.at };
   },
+});
+
+/** Which functions these are, and the deployment's clock: for a look at it, not to subscribe to. */
+export const about = workerQuery({
+  args: {},
+  handler: async () => ({ protocol, version, now: Date.now() }),
 });

@@ -1,7 +1,9 @@
 """The commands of the program as Markdown for its manual page, told by click's own tree."""
 
 import re
+import textwrap
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -76,7 +78,11 @@ def _entry(option: click.Option, context: click.Context) -> str:
 
 
 def _prose(text: str | None) -> str:
-    return "\n\n".join(part.strip() for part in (text or "").replace("\b", "").split("\n\n"))
+    """Return the paragraphs of a help text; those that click leaves as they are stay so."""
+    return "\n\n".join(
+        textwrap.indent(part.removeprefix("\b\n"), "    ") if part.startswith("\b\n") else part
+        for part in cleandoc(text or "").split("\n\n")
+    )
 
 
 def _statuses(epilog: str) -> Iterator[str]:

@@ -43,6 +43,7 @@ and its settings stand there too.
 | `health` | what the worker's `/health` answers |
 | `pause`, `resume` | `{paused, reason}` |
 | `reload` | `{applied, needsRestart, faults, changedSecrets}`, names and words |
+| `doctor` | `{version, instance, errors, warnings, findings: [{name, level, words, advice}]}` |
 """
 
 

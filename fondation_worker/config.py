@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
 from fondation_worker.installation import FOR_ALL, Instance, hostname, is_packaged, secret_files
-from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_SETTINGS, SETTINGS
+from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_KEY, OPERATOR_SETTINGS, SETTINGS
 from fondation_worker.sources import CREDENTIAL_KINDS, Sources, missing, read
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "ControlConfig",
     "Credential",
     "OperatorConfig",
+    "Survey",
     "load",
     "load_control",
     "load_operator",
     "secrets_of",
+    "survey",
 ]
 
 
@@ -107,6 +109,14 @@ class ControlConfig:
     instance: Instance | None  # of the package, if it is one
 
 
+class Survey(NamedTuple):
+    """Settings that may have faults: the values of those that have none, by NAME."""
+
+    values: Mapping[str, Any]
+    faults: list[str]
+    files: tuple[Path, ...]  # that were read
+
+
 def load(
     environ: Mapping[str, str],
     *,
@@ -164,6 +174,22 @@ def load_control(
         health_address=values["HEALTH_ADDRESS"],
         instance=instance,
     )
+
+
+def survey(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    instance: Instance | None = None,
+) -> Survey:
+    """Return what there is of a worker's settings, and OPERATOR_KEY, with every fault of `load`."""
+    faults: list[str] = []
+    sources = _sources(environ, flags, file, instance)
+    values = read((*SETTINGS, OPERATOR_KEY), sources, faults)
+    _cross_checks(values, faults)
+    found = {"STATE_DIR": _state_dir(values, environ)}
+    return Survey(values=values | found, faults=faults, files=sources.files)
 
 
 def _sources(

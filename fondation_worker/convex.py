@@ -22,13 +22,17 @@ from convex.values import convex_to_json, json_to_convex
 
 from fondation_worker import __version__
 from fondation_worker.clock import boottime
-from fondation_worker.errors import LeaseLost, NotStaged, Refused, Unreachable
+from fondation_worker.errors import FunctionFailed, LeaseLost, NotStaged, Refused, Unreachable
 
 logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
 NOT_ASKED = "not asked yet"
+KEY_REFUSED = (
+    "it refuses this worker's key (WORKER_KEY), whose SHA-256 must stand in the deployment's"
+    " FONDATION_WORKER_KEY_SHA256"
+)
 CONNECT_LIMIT = 5.0  # seconds
 FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; then doubling
 LONGEST_WAIT = 15.0
@@ -83,7 +87,7 @@ class Convex:
                 self.trouble = str(error)
             raise
         except Refused as error:
-            self.trouble = str(error) if error.code == "unauthorized" else None
+            self.trouble = KEY_REFUSED if error.code == "unauthorized" else None
             raise
         except LeaseLost:
             self.trouble = None
@@ -216,7 +220,7 @@ def _value(path: str, answer: dict[str, Any]) -> Any:
         refusal = _refusal(path, json_to_convex(answer["errorData"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         words = str(answer.get("errorMessage") or "what cannot be read")[:500]
-        raise Unreachable(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
+        raise FunctionFailed(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
     raise refusal
 
 
@@ -230,8 +234,8 @@ def _refusal(path: str, data: Any) -> Exception:
         case "not_staged" if isinstance(data.get("missing"), list):
             return NotStaged(tuple(int(index) for index in data["missing"]))
         case code:
-            words = [str(data[key]) for key in ("field", "message") if key in data]
-            return Refused(str(code), f"{path}: {': '.join(words)}"[:500])
+            words = [str(data[key]) for key in ("field", "message") if data.get(key)]
+            return Refused(str(code), ": ".join([path, *words])[:500])
 
 
 def _words(error: BaseException) -> str:

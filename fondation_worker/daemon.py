@@ -22,7 +22,7 @@ from fondation_worker.clock import boottime
 from fondation_worker.config import CONTROL_NAME, Config, secrets_of
 from fondation_worker.convex import Convex, connect
 from fondation_worker.errors import DiskTrouble
-from fondation_worker.gate import Gate, keep_testing
+from fondation_worker.gate import KEY, Gate, keep_testing
 from fondation_worker.host import kept_label, readings, settled_on_this_host
 from fondation_worker.leftovers import MARK
 from fondation_worker.life import Life, lived
@@ -34,7 +34,7 @@ from fondation_worker.queue import Queue
 from fondation_worker.redact import Redactor
 from fondation_worker.reload import Reloaded, Reloader
 from fondation_worker.runner.process import ProcessRoom
-from fondation_worker.slots import KEY, Ends, Worker
+from fondation_worker.slots import Ends, Worker
 from fondation_worker.statusline import Situation, in_one_line
 from fondation_worker.systemd import Manager
 from fondation_worker.tidy import to_the_end
@@ -267,7 +267,7 @@ class _Process:
         return Situation(
             ending=self._ending(),
             unreachable=self._convex.is_unreachable,
-            refused=self._convex.trouble is not None,
+            trouble=self._convex.trouble,
             push=self._bell.push_is_up,
             busy=self.worker.active,
             slots=self._config.max_concurrent_jobs,

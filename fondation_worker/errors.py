@@ -7,6 +7,7 @@
     ├── LeaseLost              the job is somebody else's now: kill the run, write nothing
     ├── ConvexError            a call to Convex did not do what was asked
     │   ├── Unreachable            outcome unknown: ask again with the same arguments
+    │   │   └── FunctionFailed         Convex answered, the function did not: is it deployed?
     │   └── Refused                a definite no; asking again will not help
     │       └── NotStaged              `complete` misses documents; stage them and ask again
     └── JobError               ends this attempt; `failure` names its class for Convex
@@ -67,6 +68,13 @@ class ConvexError(WorkerError):
 
 class Unreachable(ConvexError):
     """No answer that could be understood: whether the call was carried out is unknown."""
+
+
+class FunctionFailed(Unreachable):
+    """Convex answered, but not with what the function promises: not deployed, older, or at fault.
+
+    A production deployment does not tell which. For most callers it is as good as no answer.
+    """
 
 
 class Refused(ConvexError):

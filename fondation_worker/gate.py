@@ -15,6 +15,8 @@ from fondation_worker.pause import Pause
 
 logger = logging.getLogger(__name__)
 
+KEY = "convex"  # what a key that Convex refuses closes the gate with
+_EVENTS = {"credential": events.CREDENTIAL_REFUSED, KEY: events.KEY_REFUSED}
 LOOK = 1.0  # seconds between two looks at what closes the gate
 FIRST_TEST = 60.0  # seconds before a refused credential is tested; then doubling
 LONGEST_TEST = 3600.0
@@ -93,7 +95,7 @@ class Gate:
         keys = frozenset(reason.key for reason in reasons)
         for reason in reasons:
             if reason.key not in self._told:
-                event = events.CREDENTIAL_REFUSED if reason.key == "credential" else events.HELD
+                event = _EVENTS.get(reason.key, events.HELD)
                 logger.warning("claiming nothing: %s", reason.words, extra=event.extra)
         if self._told and not keys:
             logger.info("claiming again", extra=events.RESUMED.extra)

@@ -59,7 +59,7 @@ def settled_on_this_host(config: Config) -> Config:
     if claude_cli is None:
         faults.append(
             f"CLAUDE_CLI: {config.claude_cli!r} is not a program on this host; for example:"
-            " npm install -g @anthropic-ai/claude-code, or CLAUDE_CLI=/usr/bin/claude"
+            " fondation-worker install-claude, or CLAUDE_CLI=/usr/bin/claude"
         )
     if config.credential.is_login:
         faults += _login_faults(Path(config.credential.value))
@@ -134,12 +134,13 @@ def readings(config: Config) -> Readings:
     """Return what this host has left for a job. Cheap: it is read before every claim."""
     pressures = [_pressure(file) for file in (PRESSURE_OF_THE_HOST, *_pressure_of_cgroup())]
     return Readings(
-        places=(_place("TEMP_DIR", config.temp_dir), _place("STATE_DIR", config.state_dir)),
+        places=(place("TEMP_DIR", config.temp_dir), place("STATE_DIR", config.state_dir)),
         memory_pressure=max((found for found in pressures if found is not None), default=None),
     )
 
 
-def _place(setting: str, directory: Path) -> Place:
+def place(setting: str, directory: Path) -> Place:
+    """Return what is left of the file system below *directory*, which *setting* names."""
     free, inodes, trouble = 0, None, None
     try:
         found = os.statvfs(directory)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from fondation_worker import events, logs
 from fondation_worker.clock import boottime
 from fondation_worker.config import Config
+from fondation_worker.convex import KEY_REFUSED
 from fondation_worker.errors import CredentialRefused, LeaseLost, Refused
-from fondation_worker.gate import Gate
+from fondation_worker.gate import KEY, Gate
 from fondation_worker.pipeline import Tools, run_job
 from fondation_worker.queue import Claimed, Idle
 from fondation_worker.verdict import Verdict
@@ -17,7 +18,6 @@ from fondation_worker.wakeup import EMPTY_WAIT, Bell
 logger = logging.getLogger(__name__)
 
 REFUSED_WAIT = 60.0  # seconds before a worker whose key was refused asks again
-KEY = "convex"  # what a refused key closes the gate with
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,11 @@ class Worker:
         """Wait for the stop; then end idle slots at once, and busy ones after the drain time."""
         await self._ends.stop.wait()
         drain = self._config.drain_time
-        logger.info(
-            "stopping: %d jobs may run on for %g s",
-            self.active, drain, extra=events.STOPPING.extra,
-        )  # fmt: skip
+        if self.active:
+            words = "stopping: %d jobs may run on for %g s"
+            logger.info(words, self.active, drain, extra=events.STOPPING.extra)
+        else:
+            logger.info("stopping: no job runs", extra=events.STOPPING.extra)
         self._end_idle()
         patience.reschedule(asyncio.get_running_loop().time() + drain)
         await self._ends.hurry.wait()
@@ -177,7 +178,8 @@ class Worker:
             try:
                 answer = await self._tools.queue.claim(first=self._tools.outbox.before_claim)
             except Refused as error:
-                self._gate.close(KEY, REFUSED_WAIT, f"Convex refuses to give work: {error}")
+                words = KEY_REFUSED if error.code == "unauthorized" else str(error)
+                self._gate.close(KEY, REFUSED_WAIT, f"Convex refuses to give work: {words}")
                 return Idle(next_in=0.0)
             if isinstance(answer, Idle):
                 self._empty = (heard, boottime(), answer)

@@ -16,7 +16,7 @@ class Situation:
 
     ending: str | None  # how this worker is about to end; None: it is not
     unreachable: bool  # Convex does not answer
-    refused: bool  # it answers, and not with what was asked
+    trouble: str | None  # it answers, and not with what was asked
     push: bool
     busy: int
     slots: int
@@ -38,8 +38,8 @@ def _parts(now: Situation) -> Iterator[str]:
     if now.reasons:
         yield f"claiming nothing: {now.reasons[0][:LONGEST_REASON]}"
     yield f"{now.busy} of {now.slots} slots busy"
-    if now.refused:
-        yield "convex: trouble, see /health"
+    if now.trouble and not now.unreachable:
+        yield f"convex: {now.trouble[:LONGEST_REASON]}"
     elif not now.unreachable:
         yield f"convex ok ({'push' if now.push else 'poll'})"
     if now.no_port:

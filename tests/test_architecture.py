@@ -34,21 +34,26 @@ ORDER = (
     *("handin", "refused", "outbox"),  # steps
     *("presence", "pipeline", "slots", "caretaker", "daemon"),  # flow
     *("control_client", "operator", "saving"),  # the operator's side
+    *("privileges", "claude_package", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),
     *("cli.ending", "cli.options", "cli.terminal", "cli.following", "cli.jobview", "cli.joblog"),
     *("cli.jobs", "cli.workers", "cli.control"),  # imported when they are asked for
+    *("doctor", "doctor.findings", "doctor.examination", "doctor.deployment", "doctor.known"),
+    *("doctor.credentials", "doctor.places", "doctor.programs", "doctor.units", "doctor.waiting"),
+    *("doctor.scripted", "doctor.hostile", "doctor.canaries", "doctor.checkup"),
+    *("cli.install_claude", "cli.doctor"),
 )
 
 # Each library of an outside system is known to one module.
 OWNERS = {
-    "aiohttp": {"convex", "web.health", "web.control"},
+    "aiohttp": {"convex", "web.health", "web.control", "doctor.scripted"},
     "convex": {"convex", "wakeup_child"},
     "git": {"clone", "gitprocess"},
     "sdnotify": {"systemd"},
     "systemd": {"journal", "systemd"},
     "click": {
         *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
-        *("cli.jobs", "cli.workers", "cli.control"),
+        *("cli.jobs", "cli.workers", "cli.control", "cli.install_claude", "cli.doctor"),
     },
     "rich": {"cli.terminal", "cli.following"},
     "msgspec": {"claims", "entry", "job", "operator", "queue", "transcript", "wakeup"},

@@ -29,6 +29,8 @@ def test_the_versions_agree() -> None:
     assert project["version"] == __version__
     changelog = (TOP / "debian/changelog").read_text(encoding="utf-8")
     assert changelog.startswith(f"fondation-worker ({__version__}) ")
+    functions = (TOP / "convex/about.ts").read_text(encoding="utf-8")
+    assert f'export const version = "{__version__}";' in functions
     pinned = json.loads((TOP / "packaging/claude-cli/package.json").read_text(encoding="utf-8"))
     package = "@anthropic-ai/claude-code"
     assert f"{package}@{pinned['dependencies'][package]}" in README

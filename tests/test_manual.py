@@ -121,6 +121,20 @@ def test_a_manual_page_is_well_formed(section: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", [5, 8])
+def test_a_manual_page_fits_a_terminal(section: int) -> None:
+    """Of 80 columns: an example that is wider would be broken anywhere."""
+    shown = subprocess.run(
+        ["mandoc", "-T", "ascii", "-O", "width=78"],
+        input=manual.text(section),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    plain = re.sub(".\b", "", shown)  # bold is a letter struck twice
+    assert [line for line in plain.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("section", [5, 8])
 def test_nothing_is_left_to_fill_in(section: int) -> None:
     """A misspelt placeholder would be printed as it is."""
     assert [line for line in manual.text(section).splitlines() if line.startswith("{")] == []

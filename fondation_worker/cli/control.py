@@ -40,14 +40,14 @@ def _asking_worker(body: Callable[..., None]) -> Callable[..., None]:
         with ending():
             flags = taken(options, CONTROL_SETTINGS)
             if not (file or flags or instance):
-                instance = _the_one_here()
+                instance = the_one_here()
             config = load_control(os.environ, flags=flags, file=file, instance=instance)
             body(config, **options)
 
     return instance_option(config_option(setting_flags(CONTROL_SETTINGS)(json_option(command))))
 
 
-def _the_one_here() -> Instance | None:
+def the_one_here() -> Instance | None:
     """Return the only worker that the package runs here; raise NoWorker where there are more."""
     if not is_packaged():
         return None

@@ -38,6 +38,8 @@ ELSEWHERE = {
     "pause": "fondation_worker.cli.control",
     "resume": "fondation_worker.cli.control",
     "reload": "fondation_worker.cli.control",
+    "doctor": "fondation_worker.cli.doctor",
+    "install-claude": "fondation_worker.cli.install_claude",
 }
 
 
@@ -52,7 +54,8 @@ class _Commands(click.Group):
         """Return the command, imported now if need be."""
         if cmd_name not in ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), name)
         return command
 
 

@@ -18,7 +18,7 @@ from fondation_worker.words import plain
 NARROWEST = 8  # cells that a column which gives way keeps
 GAP = "  "
 COLOURS = {
-    **dict.fromkeys(("completed", "healthy", "ready", "working", "idle"), "green"),
+    **dict.fromkeys(("completed", "healthy", "ready", "working", "idle", "ok"), "green"),
     **dict.fromkeys(("dead", "failed", "error", "stopped", "silent", "down"), "red"),
     **dict.fromkeys(("canceled", "degraded", "paused", "warning"), "yellow"),
     **dict.fromkeys(("claimed", "cloning", "analyzing", "gathering", "running"), "cyan"),
@@ -123,6 +123,14 @@ def show_log_line(time: str, level: str, text: str) -> None:
     _say(console, line)
     for more in lines[1:]:
         _say(console, Text(" " * (len(time) + len(GAP) + 7) + more))
+
+
+def show_finding(level: str, name: str, words: str) -> None:
+    """Print one line of a report: how bad, what about, and what there is."""
+    line = Text(f"{level:<7}{GAP}", style=COLOURS.get(level, ""))
+    line.append(f"{name}{GAP}", style="bold")
+    line.append(plain(words), style="not bold")
+    _say(screen(), line)
 
 
 def say(text: str) -> None:

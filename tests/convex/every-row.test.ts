@@ -132,6 +132,7 @@ const others: Record<string, Record<string, unknown>> = {
   },
   "queue:cancellations": { workerKey: WORKER_KEY, instance: "worker-1" },
   "queue:workAvailable": { workerKey: WORKER_KEY },
+  "queue:about": { workerKey: WORKER_KEY },
   "queue:pulse": { workerKey: WORKER_KEY },
   "jobs:list": { operatorKey: OPERATOR_KEY },
   "jobs:enqueue": {
@@ -145,7 +146,7 @@ const others: Record<string, Record<string, unknown>> = {
   "upkeep:sweep": {},
   "upkeep:retention": {},
 };
-const QUERIES = /:(get|list|logs|cancellations|workAvailable|pulse)$/;
+const QUERIES = /:(get|list|logs|cancellations|workAvailable|pulse|about)$/;
 
 /** The answer, or the `code` of the refusal; anything else is an error of the function. */
 async function call(name: string, args: Record<string, unknown>) {

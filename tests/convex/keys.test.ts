@@ -62,6 +62,7 @@ test("every function of the protocol is there", () => {
     "jobs:list",
     "jobs:logs",
     "jobs:retry",
+    "queue:about",
     "queue:appendLogs",
     "queue:cancellations",
     "queue:claim",

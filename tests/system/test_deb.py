@@ -213,6 +213,12 @@ def test_no_file_names_the_place_of_the_build(deb: Path, tmp_path: Path) -> None
     assert found.stdout == ""
 
 
+def test_the_lock_file_of_the_claude_cli_is_in_it(content: dict[str, tarfile.TarInfo]) -> None:
+    """`install-claude` trusts no other hash."""
+    (lock,) = (name for name in content if name.endswith("/pinned/package-lock.json"))
+    assert content[lock].size == (TOP / "packaging/claude-cli/package-lock.json").stat().st_size
+
+
 def test_modes_and_owners_are_right(content: dict[str, tarfile.TarInfo]) -> None:
     """Keys are for root; everything else is for everybody to read, and for root to write."""
     modes = {"etc/fondation-worker": 0o755, "etc/fondation-worker/credentials": 0o700}

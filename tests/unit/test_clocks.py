@@ -28,6 +28,9 @@ WALL_CLOCKS = {
 FILE_TIMES = {"st_mtime", "st_ctime", "st_atime", "st_mtime_ns", "st_ctime_ns", "st_atime_ns"}
 # Who may read it, and what for.
 SHOWN = {
+    "doctor/checkup": "whether a login's written time has passed",
+    "doctor/deployment": "the difference between both clocks, in words",
+    "doctor/waiting": "how old what waits is, in words",
     "clock": "where it is defined, to be shown",
     "queue": "how far it is from Convex's, for people",
     "cli/options": 'what an operator means by "in two hours", on the operator\'s own host',

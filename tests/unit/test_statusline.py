@@ -7,7 +7,7 @@ import pytest
 from fondation_worker.statusline import Situation, in_one_line
 
 FINE = Situation(
-    ending=None, unreachable=False, refused=False, push=True, busy=1, slots=2, reasons=(),
+    ending=None, unreachable=False, trouble=None, push=True, busy=1, slots=2, reasons=(),
     no_port=None, past=(200.0, "completed"),
 )  # fmt: skip
 
@@ -22,13 +22,13 @@ def test_a_worker_that_works_says_so_in_words() -> None:
     ("change", "words"),
     [
         (
-            {"unreachable": True, "refused": True},
+            {"unreachable": True, "trouble": "no answer"},
             "Convex unreachable, retrying · 1 of 2 slots busy",
         ),
         ({"ending": "stopping"}, "stopping · 1 of 2 slots busy"),
         ({"reasons": ("paused: lunch", "disk")}, "claiming nothing: paused: lunch · 1 of 2"),
         ({"push": False}, "1 of 2 slots busy · convex ok (poll)"),
-        ({"refused": True}, "1 of 2 slots busy · convex: trouble"),
+        ({"trouble": "it refuses"}, "1 of 2 slots busy · convex: it refuses · last"),
     ],
 )
 def test_what_matters_most_comes_first(change: dict[str, object], words: str) -> None:
