@@ -114,17 +114,17 @@ def build_dependencies() -> list[str]:
     return sorted({re.sub(r"-compat$", "", name) for name in names if name})
 
 
-def mirror() -> str:
+def mirror(etc: Path = Path("/etc")) -> str:
     """Return the address of the archive that this host takes its own Debian packages from."""
-    release = Path("/etc/os-release").read_text(encoding="utf-8")
+    release = (etc / "os-release").read_text(encoding="utf-8")
     found = re.search(r"^VERSION_CODENAME=(\w+)", release, re.MULTILINE)
     codename = found[1] if found else SUITES[0]
-    for file in sorted(Path("/etc/apt").glob("sources.list*/*.sources")):
+    for file in sorted(etc.glob("apt/sources.list.d/*.sources")):
         for stanza in re.split(r"\n\s*\n", file.read_text(encoding="utf-8")):
             fields = dict(re.findall(r"^(\w[\w-]*):[ \t]*(.*)$", stanza, re.MULTILINE))
             if codename in fields.get("Suites", "").split():
                 return str(fields["URIs"].split()[0])
-    for file in (Path("/etc/apt/sources.list"), *Path("/etc/apt").glob("sources.list.d/*.list")):
+    for file in (etc / "apt/sources.list", *etc.glob("apt/sources.list.d/*.list")):
         lines = file.read_text(encoding="utf-8") if file.exists() else ""
         line = re.search(rf"^deb\s+(?:\[.*?\]\s+)?(\S+)\s+{codename}\s", lines, re.MULTILINE)
         if line:
