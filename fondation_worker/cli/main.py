@@ -18,9 +18,9 @@ from fondation_worker.cli.flags import config_option, instance_option, setting_f
 from fondation_worker.config import Config, load, secrets_of
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
-from fondation_worker.installation import KEPT_SECRETS, Instance
+from fondation_worker.installation import KEPT_SECRETS, SECRET_FILES, Instance
 from fondation_worker.redact import Redactor
-from fondation_worker.settings import SETTINGS
+from fondation_worker.settings import OPERATOR_KEY, SETTINGS
 from fondation_worker.systemd import Manager
 
 EXIT_BUG = 1
@@ -116,7 +116,11 @@ def _tell_faults(faults: list[str], instance: Instance | None, manager: Manager)
     """Say what is wrong with the settings, where an operator looks, and what to edit."""
     where = ""
     if instance:
-        where = f"edit {' or '.join(map(str, instance.files))}; secrets are in {KEPT_SECRETS}"
+        files = ", ".join(name for key, name in SECRET_FILES.items() if key != OPERATOR_KEY.name)
+        where = (
+            f"edit {' or '.join(map(str, instance.files))}; secrets are files in"
+            f" {KEPT_SECRETS}: {files}"
+        )
     manager.has_status(f"bad settings: {faults[0]}{'; ' if where else ''}{where}")
     if not manager.has_journal:
         for fault in (*faults, where) if where else faults:
