@@ -69,7 +69,8 @@ def _secrets() -> Iterator[str]:
 
 
 def _environment() -> Iterator[str]:
-    yield ", ".join(f"`{name}`" for name in sorted(ENVIRONMENT, key=lambda name: name.upper()))
+    names = sorted(ENVIRONMENT, key=lambda name: (name.upper(), name))
+    yield ", ".join(f"`{name}`" for name in names)
 
 
 def _fields() -> Iterator[str]:

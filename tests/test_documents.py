@@ -24,9 +24,11 @@ def test_readme_has_every_setting_with_its_default(setting: object) -> None:
 
 
 def test_the_versions_agree() -> None:
-    """The package's, and the CLI's that readers are told to install."""
+    """The program's, the Debian package's, and the CLI's that readers are told to install."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
+    changelog = (TOP / "debian/changelog").read_text(encoding="utf-8")
+    assert changelog.startswith(f"fondation-worker ({__version__}) ")
     functions = (TOP / "convex/about.ts").read_text(encoding="utf-8")
     assert f'export const version = "{__version__}";' in functions
     pinned = json.loads((TOP / "packaging/claude-cli/package.json").read_text(encoding="utf-8"))
@@ -47,7 +49,9 @@ def test_every_dependency_has_its_reason() -> None:
     why = (TOP / "docs/why.md").read_text(encoding="utf-8")
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     node = json.loads((TOP / "package.json").read_text(encoding="utf-8"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    wanted = project["project"]["dependencies"]
+    for group in ("build", "dev"):
+        wanted += project["dependency-groups"][group]
     names = {re.split(r"[<>=]", requirement)[0] for requirement in wanted}
     names |= set(node["dependencies"]) | set(node["devDependencies"])
     assert sorted(name for name in names if f"`{name}`" not in why) == []

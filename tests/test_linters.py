@@ -8,7 +8,11 @@ import pytest
 
 TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-SCRIPTS = ("dev", ".ci/run")
+SCRIPTS = (
+    *("dev", ".ci/run", "packaging/apt-repository"),
+    *("debian/build-environment", "debian/build-documents"),
+    *(f"debian/fondation-worker.{script}" for script in ("postinst", "prerm", "postrm")),
+)
 
 LINTERS: dict[str, list[str | Path]] = {
     "ruff format": [BIN / "ruff", "format", "--check", "."],
