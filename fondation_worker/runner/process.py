@@ -36,6 +36,7 @@ COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
 OUTPUT_LIMIT = 1024 * 1024 * 1024  # bytes of one file, standard output included
 CHUNK = 65536  # bytes
 LOOK_INTERVAL = 0.05  # seconds between two looks at the output
+PIPE_LIMIT = 1.0  # seconds that the end of a pipe may be late, when who held it is dead
 KILL_LIMIT = 10.0  # seconds that the launcher may take to end everything
 
 
@@ -167,9 +168,15 @@ class ProcessRoom:
                     yield run
                 finally:
                     lifeline.close()
-                    await to_the_end(run.gone())
+                    await to_the_end(_over(run, tasks))
                     for task in tasks:
                         task.cancel()
+
+
+async def _over(run: ProcessRun, pipes: list[asyncio.Task[None]]) -> None:
+    """Wait until *run* is gone and its pipes have been read to their ends, if nobody holds them."""
+    await run.gone()
+    await asyncio.wait(pipes, timeout=PIPE_LIMIT)
 
 
 def _output_file(scratch: Path) -> IO[bytes]:
