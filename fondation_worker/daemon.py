@@ -65,7 +65,13 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
         async with (
             _asked(config, process, reload, manager),
             present(process.tell, process.standing),
-            cared_for(manager, ends, look=process.situation, contact=convex.first_contact.wait),
+            cared_for(
+                manager,
+                ends,
+                look=process.situation,
+                changed=process.worker.changed,
+                contact=convex.first_contact.wait,
+            ),
             _beside(process, reload, reload_asked, ends),
         ):
             await process.worker.work()
