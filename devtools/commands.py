@@ -42,7 +42,7 @@ and its settings stand there too.
 | `workers` | `{workers: [{…, silent}], now}` |
 | `health` | what the worker's `/health` answers |
 | `pause`, `resume` | `{paused, reason}` |
-| `reload` | `{applied, needsRestart, faults, changedSecrets}`, names and words |
+| `reload` | `{applied, needsRestart, faults}`, names of settings and secrets, and words |
 | `doctor` | `{version, instance, errors, warnings, findings: [{name, level, words, advice}]}` |
 """
 

@@ -5,6 +5,7 @@ the journal. That Convex cannot be reached hangs nothing.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,16 +28,18 @@ async def cared_for(
     ends: Ends,
     *,
     look: Callable[[], Situation],
+    changed: asyncio.Event,
     contact: Callable[[], Awaitable[object]],
 ) -> AsyncIterator[None]:
     """Keep *manager* told how things are by *look* while the body runs; at its end, that it stops.
 
-    Ready is said once *contact* returns: Convex was reached, or that was found impossible.
+    Ready is said once *contact* returns: Convex was reached, or that was found impossible. It looks
+    at once when *changed* is set, which it clears.
     """
     tasks: tuple[asyncio.Task[None], ...] = ()
     async with asyncio.TaskGroup() as group:
         tasks = (
-            group.create_task(_tell(manager, look, contact)),
+            group.create_task(_tell(manager, look, changed, contact)),
             group.create_task(_feed(manager)),
             group.create_task(_ask_for_time(manager, ends)),
         )
@@ -49,7 +52,10 @@ async def cared_for(
 
 
 async def _tell(
-    manager: Manager, look: Callable[[], Situation], contact: Callable[[], Awaitable[object]]
+    manager: Manager,
+    look: Callable[[], Situation],
+    changed: asyncio.Event,
+    contact: Callable[[], Awaitable[object]],
 ) -> None:
     """Say that the worker is ready, then each change; and in the log whether Convex is there."""
     manager.has_status("starting: asking Convex")
@@ -65,7 +71,10 @@ async def _tell(
         if situation.unreachable != was_unreachable:
             _log(found=was_unreachable)
         told, was_unreachable = line, situation.unreachable
-        await asyncio.sleep(LOOK)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK):
+                await changed.wait()
+        changed.clear()
 
 
 def _log(*, found: bool) -> None:

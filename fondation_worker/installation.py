@@ -4,6 +4,7 @@
 units of `systemd/`, which must agree; a test compares them.
 """
 
+import hashlib
 import os
 import re
 import socket
@@ -17,7 +18,6 @@ ETC = Path("/etc/fondation-worker")
 STATE = Path("/var/lib/fondation-worker")
 CACHE = Path("/var/cache/fondation-worker")
 RUN = Path("/run/fondation-worker")
-HANDED = Path("/run/credentials")  # where systemd keeps the credentials of each running unit
 USER = "fondation-worker"  # and its group
 FOR_ALL = ETC / "worker.conf"
 KEPT_SECRETS = ETC / "credentials"
@@ -114,32 +114,28 @@ def _there(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
-def changed_secrets(instance: Instance) -> tuple[str, ...]:
-    """Return the names of the secrets that the running *instance* has in another form, or not yet.
+def digests_of_kept() -> dict[str, str]:
+    """Return name and SHA-256 of every secret that is kept here; nothing where they are closed."""
+    digests = {file: _digest(KEPT_SECRETS / file) for file in SECRET_FILES.values()}
+    return {file: digest for file, digest in digests.items() if digest is not None}
 
-    systemd hands them over at a start only. Root can tell; for others there is nothing to see.
+
+def differing(kept: Mapping[str, str], handed: Path) -> tuple[str, ...]:
+    """Return those of the *kept* secrets, by SHA-256, that a process was *handed* otherwise.
+
+    systemd hands them over at a start only. What was handed and is not kept comes from elsewhere: a
+    drop-in of the operator's.
     """
-    return differing(KEPT_SECRETS, HANDED / instance.unit)
-
-
-def differing(kept: Path, handed: Path) -> tuple[str, ...]:
-    """Return the names of files in *kept* that *handed* has with another content, or not at all.
-
-    What is handed over and not kept comes from elsewhere: a drop-in of the operator's.
-    """
-    if not os.access(handed, os.R_OK | os.X_OK):
-        return ()
     return tuple(
         file
-        for file in SECRET_FILES.values()
-        if (content := _content(kept / file)) is not None
-        and content != _content(handed / f"{CREDENTIAL}_{file}")
+        for file, digest in sorted(kept.items())
+        if file in SECRET_FILES.values() and digest != _digest(handed / f"{CREDENTIAL}_{file}")
     )
 
 
-def _content(file: Path) -> bytes | None:
+def _digest(file: Path) -> str | None:
     try:
-        return file.read_bytes()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return None
 

@@ -46,11 +46,16 @@ class Reloader:
         self._load = load
         self._apply = apply
 
-    def reload(self) -> Reloaded:
-        """Read the settings, apply what can change; say in the log what did, or what is wrong."""
+    def reload(self, changed_secrets: tuple[str, ...] = ()) -> Reloaded:
+        """Read the settings, apply what can change; say in the log what did, or what is wrong.
+
+        *changed_secrets* are named with what needs a restart.
+        """
         try:
             read = self._load()
             wanted, reloaded = merged(self._running, read)
+            waiting = (*reloaded.needs_restart, *changed_secrets)
+            reloaded = replace(reloaded, needs_restart=waiting)
             settled = settled_on_this_host(wanted)
         except BadSettings as error:
             for fault in error.faults:

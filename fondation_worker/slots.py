@@ -58,6 +58,7 @@ class Worker:
     def __init__(self, config: Config, tools: Tools, bell: Bell, gate: Gate, ends: Ends) -> None:
         self.active = 0
         self.past: Past | None = None
+        self.changed = asyncio.Event()  # set when a job begins or ends; who waits for it clears it
         self._config = config
         self._tools = tools
         self._bell = bell
@@ -216,11 +217,13 @@ class Worker:
             job.repository, job.attempts + 1, job.max_attempts, extra=events.CLAIMED.extra,
         )  # fmt: skip
         self.active += 1
+        self.changed.set()
         try:
             end = await run_job(claimed, tools, waits=self._waits)
         finally:
             self.active -= 1
         self.past = Past(at=boottime(), words=end.words)
+        self.changed.set()
         self._heed(
             end.verdict, has_changed=tools.claude.credential != self._tools.claude.credential
         )

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import sdnotify
 
@@ -32,6 +33,7 @@ class Manager:
     watchdog: float | None = None  # seconds after which it kills a silent process; None: never
     sockets: tuple[socket.socket, ...] = ()  # handed over; the caller closes them
     has_journal: bool = False  # it keeps our log: standard error goes there
+    credentials: Path | None = None  # the directory of the secrets that it handed over
     notifier: sdnotify.SystemdNotifier | None = field(default=None, repr=False)
 
     @classmethod
@@ -46,6 +48,7 @@ class Manager:
             watchdog=watchdog_of(environ, os.getpid()),
             sockets=_inherited(environ),
             has_journal=journal.is_standard_error(environ),
+            credentials=Path(handed) if (handed := environ.get("CREDENTIALS_DIRECTORY")) else None,
             notifier=notifier,
         )
 

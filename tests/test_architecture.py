@@ -32,7 +32,7 @@ ORDER = (
     *("invocation", "claude"),
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps
-    *("presence", "pipeline", "slots", "caretaker", "daemon"),  # flow
+    *("presence", "pipeline", "slots", "caretaker", "assembly", "daemon"),  # flow
     *("control_client", "operator", "saving"),  # the operator's side
     *("privileges", "claude_package", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),

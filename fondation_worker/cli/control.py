@@ -24,7 +24,7 @@ from fondation_worker.cli.flags import (
 from fondation_worker.config import ControlConfig, load_control
 from fondation_worker.control_client import RELOAD_LIMIT, Wedged, ask_health, ask_worker
 from fondation_worker.errors import NoWorker
-from fondation_worker.installation import Instance, changed_secrets, is_packaged, running_here
+from fondation_worker.installation import Instance, digests_of_kept, is_packaged, running_here
 from fondation_worker.settings import CONTROL_SETTINGS
 from fondation_worker.words import length, plain
 
@@ -171,11 +171,11 @@ def reload(config: ControlConfig, *, as_json: bool) -> None:
     As SIGHUP does. What was applied and what needs a restart is listed. Of faulty settings nothing
     is applied: status 1, every fault is listed.
     """
-    status, answer = ask_worker(config, "POST", "/reload", {}, limit=RELOAD_LIMIT)
+    body = {"secrets": digests_of_kept()} if config.instance else {}
+    status, answer = ask_worker(config, "POST", "/reload", body, limit=RELOAD_LIMIT)
     faults = answer.get("faults") or ()
-    secrets = changed_secrets(config.instance) if config.instance else ()
     if as_json:
-        click.echo(json.dumps({**answer, "changedSecrets": secrets}, indent=2))
+        click.echo(json.dumps(answer, indent=2))
     elif status == _OK:
         said = [
             f"{words}: {', '.join(str(name) for name in answer[key])}"
@@ -183,9 +183,6 @@ def reload(config: ControlConfig, *, as_json: bool) -> None:
             if answer.get(key)
         ]
         click.echo(plain("; ".join(said) or "nothing has changed"))
-    if secrets and config.instance:
-        restart = f"systemctl restart {config.instance.unit}"
-        complain(f"secrets that changed need a restart: {', '.join(secrets)}: {restart}")
     if status != _OK:
         complain(*(str(fault) for fault in faults or [_refusal(status, answer)]))
         if faults:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -42,7 +43,8 @@ class Controls:
     look: Callable[[], Health]
     pause: Callable[[str], bool]  # with the reason; returns whether a restart will remember it
     resume: Callable[[], None]  # raises OSError
-    reload: Callable[[], Mapping[str, list[str]]]  # "faults" tells what was wrong, if anything
+    # With name and SHA-256 of each secret as it is kept now; "faults" tells what was wrong.
+    reload: Callable[[Mapping[str, str]], Mapping[str, list[str]]]
 
 
 @asynccontextmanager
@@ -149,8 +151,14 @@ def _application(controls: Controls, group: int | None) -> web.Application:
             return _error(_NOT_KEPT, f"still paused: STATE_DIR/paused: {error.strerror}; remove it")
         return _state(controls)
 
-    async def reload(_: web.Request) -> web.Response:
-        reloaded = controls.reload()
+    async def reload(request: web.Request) -> web.Response:
+        try:
+            secrets = _digests(await request.read())
+        except (ValueError, web.PayloadAccessError, web.RequestPayloadError) as error:
+            return _error(
+                _BAD_REQUEST, f'{error}; send {{"secrets": {{NAME: SHA-256}}}}, or nothing'
+            )
+        reloaded = controls.reload(secrets)
         return web.json_response(reloaded, status=_UNPROCESSABLE if reloaded["faults"] else 200)
 
     application = web.Application(middlewares=[_only_for(group)])
@@ -192,13 +200,28 @@ def _groups_of(peer: socket.socket) -> tuple[int, ...]:
     return struct.unpack(f"{len(packed) // 4}I", packed)
 
 
-def _reason(body: bytes) -> str:
-    """Return the reason in a request; raise ValueError for what is none."""
+def _asked(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a request; raise ValueError for what is none."""
     try:
         asked = json.loads(body) if body.strip() else {}
     except RecursionError:
         raise ValueError("that is nested too deep") from None
-    reason = asked.get("reason", "") if isinstance(asked, dict) else None
+    if not isinstance(asked, dict):
+        raise ValueError("that is no JSON object")  # noqa: TRY004 the caller made a mistake in words
+    return asked
+
+
+def _digests(body: bytes) -> dict[str, str]:
+    """Return the digests in a request, by name; raise ValueError for what is none."""
+    secrets = _asked(body).get("secrets", {})
+    if not isinstance(secrets, dict) or not all(isinstance(each, str) for each in secrets.values()):
+        raise ValueError("these are no digests")
+    return secrets
+
+
+def _reason(body: bytes) -> str:
+    """Return the reason in a request; raise ValueError for what is none."""
+    reason = _asked(body).get("reason", "")
     if not isinstance(reason, str):
         raise ValueError("that is no reason")  # noqa: TRY004 the caller made a mistake in words
     return reason

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,9 @@ class Worker:
             paused=self.pause.reason, skew=0.1234, outbox={}, jobs=(), reasons=(),
         )  # fmt: skip
 
-    def reload(self) -> dict[str, list[str]]:
+    def reload(self, secrets: Mapping[str, str]) -> dict[str, list[str]]:
         """Reload."""
-        return {"applied": [], "needsRestart": ["STATE_DIR"], "faults": self.faults}
+        return {"applied": [], "needsRestart": ["STATE_DIR", *secrets], "faults": self.faults}
 
     def controls(self) -> Controls:
         """Return what can be asked of it."""
@@ -126,6 +127,11 @@ async def test_a_reload_tells_its_faults(home: Path) -> None:
     """With a status of its own, for programs."""
     async with controlled(home) as worker:
         assert (await ask(home, "POST", "/reload"))[0] == 200
+        secrets = {"secrets": {"worker-key": "a digest"}}
+        status, answer = await ask(home, "POST", "/reload", json.dumps(secrets).encode())
+        assert (status, answer["needsRestart"]) == (200, ["STATE_DIR", "worker-key"])
+        for wrong in (b"[]", b'{"secrets": ["worker-key"]}', b'{"secrets": {"a": 1}}', b"{"):
+            assert (await ask(home, "POST", "/reload", wrong))[0] == 400
         worker.faults = ["LOG_LEVEL: 'loud' is none of …"]
         status, answer = await ask(home, "POST", "/reload")
         assert (status, answer["faults"]) == (422, worker.faults)

@@ -1,5 +1,6 @@
 """What `--instance` stands for, and that the units say the same."""
 
+import hashlib
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -120,15 +121,15 @@ def test_an_empty_secret_is_told_with_its_file(tmp_path: Path) -> None:
 
 def test_a_secret_that_changed_is_noticed(tmp_path: Path) -> None:
     """What an operator's drop-in hands over, encrypted say, is none of that directory's."""
-    kept, handed = tmp_path / "kept", tmp_path / "handed"
-    kept.mkdir()
-    handed.mkdir()
-    secrets_in(handed, worker_key="old", operator_key="elsewhere", anthropic_api_key="same")
-    (kept / "worker-key").write_text("new\n")
-    (kept / "anthropic-api-key").write_text("same\n")
-    (kept / "claude-oauth-token").write_text("added\n")
-    assert differing(kept, handed) == ("worker-key", "claude-oauth-token")
-    assert differing(kept, tmp_path / "no such directory") == ()
+    secrets_in(tmp_path, worker_key="old", operator_key="elsewhere", anthropic_api_key="same")
+    contents = {
+        "worker-key": b"new\n",
+        "anthropic-api-key": b"same\n",
+        "claude-oauth-token": b"x\n",
+    }
+    kept = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert differing(kept, tmp_path) == ("claude-oauth-token", "worker-key")
+    assert differing({"../worker-key": "0"}, tmp_path) == ()
 
 
 @given(st.text(max_size=40))
