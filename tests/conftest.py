@@ -9,6 +9,7 @@ import pytest
 
 # Early: importing it while pytest ends meets a fault of CPython 3.11.2 (python/cpython#106905).
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 settings.register_profile("patient", deadline=None)  # machines differ; speed is no property here
 settings.load_profile("patient")
@@ -17,6 +18,26 @@ settings.load_profile("patient")
 for name in list(os.environ):
     if name.startswith(("ANTHROPIC", "CLAUDE")):
         del os.environ[name]
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Each test goes to whoever is free; those that share a booted machine stay together.
+
+    The mark `xdist_group` is for that, but pytest 9 does not let it into a test's name.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if not file.startswith("tests/system/"):
+            return nodeid
+        suite, _, _ = test.partition("[")[2].rstrip("]").partition("-")
+        return f"{file} {suite}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Hand the tests out in this way, whatever `--dist` says."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture

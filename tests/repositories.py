@@ -92,13 +92,15 @@ async def git_server(
     top: Path,
     keys: Path,
     *,
+    port: int = 0,
     stall: asyncio.Event | None = None,
     password: str | None = None,
     instead: Callable[[web.Request], web.Response | None] = lambda _: None,
 ) -> AsyncIterator[GitServer]:
     """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set.
 
-    With *password* only to x-access-token with it. What *instead* returns goes before all that.
+    Port 0 picks a free one. With *password* only to x-access-token with it. What *instead* returns
+    goes before all that.
     """
     certificate, key = await asyncio.to_thread(_certificate, keys)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -118,7 +120,7 @@ async def git_server(
     application.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
     await site.start()
     try:
         port = runner.addresses[0][1]
