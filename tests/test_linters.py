@@ -33,6 +33,13 @@ def test_the_linter_has_nothing_to_say(linter: str) -> None:
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
 
 
+def test_no_merge_was_left_unfinished() -> None:
+    """Its markers would be read as text."""
+    marks = ["git", "grep", "-nE", "^(<{7}|>{7}|\\|{7})( |$)"]
+    found = subprocess.run(marks, cwd=TOP, capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+
+
 def test_no_machine_or_registry_is_named() -> None:
     """The project must build wherever it is cloned."""
     forbidden = ("pypi." + "org", "npmjs." + "org", "/work/" + "main", "/work/" + "shared")
