@@ -18,8 +18,8 @@ from fondation_worker.systemd import Manager
 logger = logging.getLogger(__name__)
 
 LOOK = 2.0  # seconds between two looks at the situation
-EXTENSION = 30.0  # seconds that are asked for while running jobs drain, again and again
-EXTEND_INTERVAL = 10.0
+EXTENSION = 15.0  # seconds that are asked for while running jobs drain, again and again
+EXTEND_INTERVAL = 5.0
 
 
 @asynccontextmanager

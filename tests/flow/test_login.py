@@ -1,41 +1,31 @@
 """A login of the CLI instead of a key: used where it lies."""
 
-import json
-import time
 from pathlib import Path
 
 from tests.fakes.messages_api import say
 from tests.flow.stage import on_stage
+from tests.logins import FILE, TOKEN, login
 from tests.processes import until
-
-TOKEN = "sk-ant-oat01-placeholder-of-a-login"
 
 
 def logged_in(directory: Path) -> Path:
     """Make *directory* what `claude auth login` leaves; return it."""
     directory.mkdir()
-    login = {
-        "accessToken": TOKEN,
-        "refreshToken": "sk-ant-ort01-placeholder",
-        "expiresAt": (time.time() + 86400) * 1000,
-        "scopes": ["user:inference", "user:profile"],
-        "subscriptionType": "max",
-    }
-    (directory / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
+    (directory / FILE).write_text(login(), encoding="utf-8")
     return directory
 
 
 async def test_a_job_runs_with_the_login_of_the_cli(tmp_path: Path) -> None:
     """In place: a copy that is renewed would log its owner out. It shows in no log."""
-    login = logged_in(tmp_path / "login")
+    place = logged_in(tmp_path / "login")
     async with on_stage(tmp_path, say("# Done\n")) as stage:
-        worker = await stage.worker(ANTHROPIC_API_KEY="", CLAUDE_CONFIG_DIR=str(login))
+        worker = await stage.worker(ANTHROPIC_API_KEY="", CLAUDE_CONFIG_DIR=str(place))
         assert (await stage.ended(await stage.enqueue()))["status"] == "completed"
         assert {request.credential for request in stage.api.asked("")} == {
             ("authorization", f"Bearer {TOKEN}")
         }
         assert TOKEN not in worker.messages()
-        assert (login / ".claude.json").exists()
+        assert (place / ".claude.json").exists()
 
 
 async def test_no_credential_at_all_is_told_with_every_way_to_have_one(tmp_path: Path) -> None:

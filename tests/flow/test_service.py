@@ -140,7 +140,7 @@ async def test_more_time_is_asked_for_while_jobs_drain(
         worker = await stage.worker(**service(tmp_path, DRAIN_TIME="2s"))
         await stage.job_in(await stage.enqueue(), "analyzing")
         worker.signal(signal.SIGTERM)
-        await until(lambda: manager.said("EXTEND_TIMEOUT_USEC=30000000"))
+        await until(lambda: manager.said("EXTEND_TIMEOUT_USEC=15000000"))
         await until(lambda: "stopping" in manager.status())
         assert await worker.ended() == 0
 

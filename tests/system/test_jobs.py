@@ -1,5 +1,8 @@
 """Jobs of packaged workers: done, killed, stopped, and told about in the journal."""
 
+import asyncio
+import time
+
 import pytest
 
 from tests.fakes.messages_api import Stall, say
@@ -121,3 +124,27 @@ async def test_a_stop_ends_the_run_and_gives_the_job_back(site: Site) -> None:
     assert row["workerId"] == f"{site.machine.suite}-2"
     told = await site.machine.journal(f"FONDATION_JOB_ID={job}")
     assert {line["_SYSTEMD_UNIT"] for line in told} == {service(1), service(2)}
+
+
+async def test_a_drain_longer_than_the_units_own_limit_lets_the_run_end(site: Site) -> None:
+    """The worker asks systemd for more time, again and again."""
+    await site.drop_in("impatient", "[Service]\nTimeoutStopSec=2s\n")
+    await site.configure(drain_time="5min")
+    await site.only(1)
+    await site.systemctl("restart", 1)
+    job = await site.outside.enqueue_held("drained")
+    await site.outside.asked("drained")
+    await site.machine.run("systemctl", "stop", "--no-block", service(1))
+    stopping = time.monotonic()
+    await site.says("stopping")
+    while time.monotonic() - stopping < 17:  # longer than one request for time lasts
+        assert await site.state() == "deactivating"
+        await asyncio.sleep(0.5)
+    site.outside.release("drained")
+    assert (await site.outside.completed(job))["attempts"] == 1
+    await site.become("inactive", service(1))
+    shown = await site.machine.show(service(1), "Result", "ExecMainStatus")
+    assert shown == {"Result": "success", "ExecMainStatus": "0"}
+    await site.no_drop_in("impatient")
+    await site.configure(drain_time="0")
+    await site.systemctl("start", 1, 2)

@@ -3,7 +3,9 @@
 import aiohttp
 import pytest
 
+from fondation_worker.installation import LOGIN
 from tests.fakes.messages_api import Status, say
+from tests.logins import FILE, TOKEN, login
 from tests.system.machine import both
 from tests.system.site import CREDENTIALS, Site, service, socket_of, url
 
@@ -41,6 +43,43 @@ async def test_without_a_credential_for_the_model_it_fails_once_and_names_the_fi
     await site.give_secrets()
     assert "ANTHROPIC_API_KEY" in said
     assert f"{CREDENTIALS}: worker-key, anthropic-api-key," in said
+
+
+async def test_a_login_of_the_services_user_serves_instead_of_a_key(site: Site) -> None:
+    """It lies in that user's home, where the unit may write: the CLI renews it there."""
+    await site.machine.run("rm", f"{CREDENTIALS}/anthropic-api-key")
+    owned = ("install", "--owner=fondation-worker", "--group=fondation-worker")
+    await site.machine.run(*owned, "--mode=700", "--directory", str(LOGIN))
+    await site.machine.write("/run/login", login(), 0o600)
+    await site.machine.run(*owned, "--mode=600", "/run/login", f"{LOGIN}/{FILE}")
+    await site.systemctl("restart", 1)
+    await site.only(1)
+    await site.outside.completed(await site.outside.enqueue("by a login"))
+    (asked, *_) = site.outside.api.asked("by a login")
+    assert asked.credential == ("authorization", f"Bearer {TOKEN}")
+    assert await site.machine.exists(f"{LOGIN}/.claude.json")
+    await site.machine.run("rm", "--recursive", str(LOGIN), "/run/login")
+    await site.give_secrets()
+    await site.systemctl("restart", 1)
+
+
+async def test_encrypted_secrets_serve_as_the_guide_says(site: Site) -> None:
+    """One of them, by a drop-in: it rules over the plain file, which may be gone."""
+    await site.machine.run("mkdir", "--parents", "/etc/fondation-worker/encrypted")
+    encrypted = "/etc/fondation-worker/encrypted/worker-key"
+    await site.machine.run(
+        *("systemd-creds", "encrypt", "--with-key=host", "--name=fondation_worker-key"),
+        *(f"{CREDENTIALS}/worker-key", encrypted),
+    )
+    await site.machine.run("rm", f"{CREDENTIALS}/worker-key")
+    line = f"LoadCredentialEncrypted=fondation_worker-key:{encrypted}"
+    await site.drop_in("encrypted", f"[Service]\n{line}\n")
+    await site.systemctl("restart", 1)
+    await site.becomes_ready()
+    await site.no_drop_in("encrypted")
+    await site.machine.run("rm", "--recursive", "/etc/fondation-worker/encrypted")
+    await site.give_secrets()
+    await site.systemctl("restart", 1)
 
 
 async def test_a_key_that_convex_does_not_know_is_said(site: Site) -> None:

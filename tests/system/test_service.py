@@ -81,7 +81,8 @@ async def test_a_hung_worker_is_restarted_with_its_stacks_in_the_journal(site: S
     lines = await site.machine.journal(f"--unit={service(1)}", f"_PID={hung}")
     said = "\n".join(str(line["MESSAGE"]) for line in lines)
     assert "Fatal Python error: Aborted" in said
-    assert re.search(r'File ".*base_events\.py", line \d+ in run_forever', said), said
+    # Of the loop's own thread; continued by then, it may be cut short anywhere below its top.
+    assert re.search(r'File ".*/asyncio/\w+\.py", line \d+ in \w+', said), said
     assert (await site.machine.show(service(1), "NRestarts"))["NRestarts"] == "1"
     await site.no_drop_in("watchdog")
     await site.systemctl("restart", 1)
