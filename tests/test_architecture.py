@@ -41,7 +41,7 @@ ORDER = (
     *("doctor", "doctor.findings", "doctor.examination", "doctor.deployment", "doctor.known"),
     *("doctor.credentials", "doctor.places", "doctor.programs", "doctor.units", "doctor.waiting"),
     *("doctor.scripted", "doctor.hostile", "doctor.canaries", "doctor.checkup"),
-    *("cli.install_claude", "cli.doctor"),
+    *("cli.install_claude", "cli.findings", "cli.doctor"),
 )
 
 # Each library of an outside system is known to one module.

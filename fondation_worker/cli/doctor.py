@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from fondation_worker import __version__
 from fondation_worker.cli.control import the_one_here
 from fondation_worker.cli.ending import ending
 from fondation_worker.cli.flags import (
@@ -18,7 +17,7 @@ from fondation_worker.cli.flags import (
     taken,
 )
 from fondation_worker.config import survey
-from fondation_worker.doctor.findings import Finding, Level, count, exit_status
+from fondation_worker.doctor.findings import Finding, exit_status
 from fondation_worker.errors import NoWorker
 from fondation_worker.host import drop_environment
 from fondation_worker.installation import Instance, is_packaged
@@ -51,8 +50,10 @@ def doctor(file: Path | None, instance: Instance | None, *, as_json: bool, **opt
     no job is claimed. Started by root it takes the rights of the worker's user, where there is one.
     """
     with ending():
+        # All of it before root's rights are given up: their new owner may not be able to read it.
         import asyncio
 
+        from fondation_worker.cli.findings import show
         from fondation_worker.doctor.checkup import check_up
         from fondation_worker.doctor.known import known_from
         from fondation_worker.doctor.units import ask_systemd, environment_of
@@ -69,7 +70,7 @@ def doctor(file: Path | None, instance: Instance | None, *, as_json: bool, **opt
             _without_secrets(finding, Redactor(known.secrets))
             for finding in asyncio.run(check_up(known, units))
         ]
-        _show(findings, instance, as_json=as_json)
+        show(findings, instance, as_json=as_json)
         sys.exit(exit_status(findings))
 
 
@@ -94,35 +95,3 @@ def _without_secrets(finding: Finding, redact: Redactor) -> Finding:
     return Finding(
         name=finding.name, level=finding.level, words=redact(finding.words), advice=advice
     )
-
-
-def _show(findings: list[Finding], instance: Instance | None, *, as_json: bool) -> None:
-    from fondation_worker.cli import terminal
-
-    errors, warnings = count(findings, Level.ERROR), count(findings, Level.WARNING)
-    if as_json:
-        terminal.show_json(
-            {
-                "version": __version__,
-                "instance": instance.name if instance else None,
-                "errors": errors,
-                "warnings": warnings,
-                "findings": [_document(finding) for finding in findings],
-            }
-        )
-        return
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        terminal.show_finding(finding.level, f"{finding.name:<{width}}", finding.words)
-        if finding.advice:
-            terminal.say(f"{'':{width + 11}}do: {finding.advice}")
-    terminal.say(f"{errors} errors, {warnings} warnings, {len(findings)} looked at")
-
-
-def _document(finding: Finding) -> dict[str, str | None]:
-    return {
-        "name": finding.name,
-        "level": finding.level.value,
-        "words": finding.words,
-        "advice": finding.advice,
-    }
