@@ -119,7 +119,9 @@ async def test_refused_connections_come_back_by_themselves(backend: Backend) -> 
         await until(is_refused)
         await until(is_open)
         await call(backend, "mutation", "notes:add", text="open again")
-        assert await ask.order(op="next") == 1
+        while not (count := await ask.order(op="next")):
+            pass  # it may have come back, and been answered anew, before there was something
+        assert count == 1
 
 
 async def test_refusing_connections_drops_open_sockets(backend: Backend) -> None:
