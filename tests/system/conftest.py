@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from devtools.deb import built
 from devtools.roots import SUITES
 from tests.system.archive import Archive, archive
 from tests.system.machine import Machine, booted
@@ -26,13 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.system)
         item.add_marker(pytest.mark.timeout(LIMIT))
         if os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="booting a machine needs root"))
+            item.add_marker(pytest.mark.skip(reason="Debian roots need root"))
 
 
 @pytest.fixture(scope="module", params=SUITES)
 def suite(request: pytest.FixtureRequest) -> str:
     """Name the Debian that a test is about."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def deb(suite: str) -> Path:
+    """Build the package of this tree."""
+    return built(suite)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,30 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from devtools.deb import BUILDER, PLACE, bring_sources, built, inside
-from devtools.roots import SUITES, TOP, layered, root
+from devtools.deb import BUILDER, PLACE, bring_sources, inside
+from devtools.roots import TOP, layered, root
 from fondation_worker import __version__
-
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.timeout(1200),  # the first one has to make roots and packages
-    pytest.mark.skipif(os.geteuid() != 0, reason="roots need root"),
-]
 
 PYTHON = {"bookworm": "python3.11", "trixie": "python3.13"}
 ENVIRONMENT = "usr/lib/fondation-worker"
-
-
-@pytest.fixture(scope="module", params=SUITES)
-def suite(request: pytest.FixtureRequest) -> str:
-    """Name the Debian that a test is about."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def deb(suite: str) -> Path:
-    """Build the package of this tree."""
-    return built(suite)
 
 
 @pytest.fixture(scope="module")

@@ -7,31 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from devtools.deb import built, repacked
-from devtools.roots import SUITES, layered, root
+from devtools.deb import repacked
+from devtools.roots import layered, root
 from fondation_worker import __version__
 from tests.system.unbooted import STRANGER, Host, gpg, sign, signed
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.timeout(1200),  # the first one has to make roots and packages
-    pytest.mark.skipif(os.geteuid() != 0, reason="roots need root"),
-]
-
 NEWER = "9.0.0"
 ENVIRONMENT = "usr/lib/fondation-worker"
-
-
-@pytest.fixture(scope="module", params=SUITES)
-def suite(request: pytest.FixtureRequest) -> str:
-    """Name the Debian that a test is about."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def deb(suite: str) -> Path:
-    """Build the package of this tree."""
-    return built(suite)
 
 
 @pytest.fixture(scope="module")
