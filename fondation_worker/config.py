@@ -163,9 +163,16 @@ def load_control(
     file: Path | None = None,
     instance: Instance | None = None,
 ) -> ControlConfig:
-    """Return where this host's worker is asked, from the same sources; raise BadSettings."""
+    """Return where this host's worker is asked, from the same sources; raise BadSettings.
+
+    What else is wrong with the files of an *instance* is no reason not to ask it: it has sockets
+    that are known without them, and judges its files itself.
+    """
     faults: list[str] = []
     values = read(CONTROL_SETTINGS, _sources(environ, flags, file, instance), faults)
+    if instance:
+        names = {setting.name for setting in CONTROL_SETTINGS}
+        faults = [fault for fault in faults if fault.partition(":")[0] in names]
     if faults:
         raise BadSettings(faults)
     return ControlConfig(

@@ -107,14 +107,16 @@ async def test_a_bad_reload_fails_and_the_worker_goes_on(site: Site) -> None:
     """With the settings that it had; what is wrong stands in the journal."""
     await site.becomes_ready()
     before = await site.main_pid()
-    await site.configure(poll_interval="soon")
+    await site.configure(poll_interval="soon", nonsense="1")
     reloaded = await site.machine.run("systemctl", "reload", service(1), check=False)
     assert reloaded.returncode != 0
     assert await site.events("reload_refused")
     journal = await site.machine.run("journalctl", "--no-pager", f"--unit={service(1)}")
     assert "POLL_INTERVAL: 'soon' is not a duration" in journal.stdout
+    assert f"{WORKER_CONF}: nonsense is not a setting" in journal.stdout
     assert await site.state() == "active"
     assert await site.main_pid() == before
+    del site.settings["nonsense"]
     await site.configure(poll_interval="1s")
     await site.systemctl("reload", 1)
     await site.only(1)

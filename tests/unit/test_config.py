@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from fondation_worker.config import load, load_control, load_operator, secrets_of
 from fondation_worker.errors import BadSettings
+from fondation_worker.installation import Instance
 from fondation_worker.settings import SETTINGS, duration
 
 ENOUGH = {
@@ -258,6 +259,20 @@ def test_one_file_serves_the_worker_and_its_operator(tmp_path: Path) -> None:
     )
     assert "a-key-of-an-operator" not in repr(operator)
     assert load_control({}, file=file).control_socket == Path("/srv/state/control.sock")
+
+
+def test_an_instance_is_asked_whatever_is_wrong_with_its_files(tmp_path: Path) -> None:
+    """A reload must reach the worker, which then names every fault."""
+    file = tmp_path / "worker.conf"
+    file.write_text("[worker]\nnonsense = 1\npoll_interval = soon\n", encoding="utf-8")
+    config = load_control({}, file=file, instance=Instance("1"))
+    assert config.control_socket == Path("/run/fondation-worker/1.sock")
+    file.write_text("no section", encoding="utf-8")
+    assert load_control({}, file=file, instance=Instance("1")) == config
+    with pytest.raises(BadSettings, match="CONTROL_SOCKET"):
+        load_control({"CONTROL_SOCKET": "relative"}, instance=Instance("1"))
+    with pytest.raises(BadSettings):
+        load_control({}, file=file)
 
 
 def test_an_operator_needs_three_settings_only() -> None:
