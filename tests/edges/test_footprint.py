@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.footprint import cpu, family, memory, name
-from bench.idle import MIB, MOST_MEMORY, idle_worker, report, watch
+from bench.idle import MIB, idle_worker, report, watch
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel shows pages to root only")
 
@@ -77,15 +77,15 @@ async def test_a_process_that_is_gone_is_an_error() -> None:
         family(pid)
 
 
-async def test_an_idle_worker_is_within_its_budget_of_memory(tmp_path: Path) -> None:
-    """With all that it sent counted on the way."""
+async def test_what_an_idle_worker_costs_is_counted_whole(tmp_path: Path) -> None:
+    """Both of its processes, and all that it sent; whether that is little is the bench's to say."""
     async with idle_worker(tmp_path, {}) as (process, counts):
         assert {"queue:claim", "queue:report (idle)"} <= set(counts.calls)
         assert {"queue:pulse", "queue:workAvailable"} <= set(counts.answers)
         assert counts.sockets == 1
         found = await watch(process.pid, 2, counts)
         assert sorted(map(name, found.cpu)) == ["fondation-worker", "wakeup_child.py"]
-        assert sum(found.looks[-1].pss.values()) <= found.memory <= MOST_MEMORY
+        assert 0 < sum(found.looks[-1].pss.values()) <= found.memory
         report(found)
     assert found.counts
     assert counts.calls["queue:report (stopped)"] == 1
