@@ -9,6 +9,7 @@ Whoever runs `claude` there meanwhile has the old one or the new one, and never 
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ from fondation_worker.words import last_words
 PREFIX = Path("/opt/fondation-worker")
 PROGRAM = "claude"
 TRIAL_LIMIT = 60.0  # seconds
+_VERSION = re.compile(r"claude-\d+\.\d+\.\d+[\w.+-]*")  # what holds one version
+_DRAFT = re.compile(rf"\.{_VERSION.pattern}\.[0-9a-f]{{8}}")  # what one is made in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +126,18 @@ def _switched(prefix: Path, place: Path) -> Path:
 
 def _without_others(prefix: Path, place: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Remove other versions; return the names of those that went, and of those that are in use."""
-    others = [each for each in sorted(prefix.glob("claude-*")) if each != place]
+    others = [each for each in _ours(prefix, _VERSION) if each != place]
     running = _running_programs()
     kept = [each for each in others if any(exe.is_relative_to(each) for exe in running)]
     for each in set(others) - set(kept):
         shutil.rmtree(each)
     return tuple(each.name for each in others if each not in kept), tuple(e.name for e in kept)
+
+
+def _ours(prefix: Path, name: re.Pattern[str]) -> list[Path]:
+    """Return the directories of a *name* that an installation gives: a prefix may be shared."""
+    found = (each for each in prefix.iterdir() if name.fullmatch(each.name))
+    return sorted(each for each in found if each.is_dir() and not each.is_symlink())
 
 
 def _running_programs() -> set[Path]:
@@ -151,7 +160,7 @@ def _alone_in(prefix: Path) -> Iterator[None]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OperatorError(f"{prefix}: another installation is at work there") from None
-        for left in prefix.glob(".claude-*"):
+        for left in _ours(prefix, _DRAFT):
             shutil.rmtree(left)
         yield
     finally:

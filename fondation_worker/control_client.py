@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,17 @@ def ask_worker(
     except Wedged:
         raise
     except NoWorker:
-        if not config.fallback_socket.is_socket():
+        if not _is_socket(config.fallback_socket):
             raise
         return ask_control(config.fallback_socket, method, what, body, limit=limit)
+
+
+def _is_socket(path: Path) -> bool:
+    """Whether *path* itself is a socket; a link in a worker's directory leads root nowhere."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def ask_health(address: tuple[str, int]) -> tuple[int, dict[str, Any]]:

@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import struct
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from fondation_worker import credential_helper
 from fondation_worker.errors import DiskTrouble
 from fondation_worker.redact import Redactor
+from fondation_worker.runner.process import PYTHON
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Keeper:
     def environment(self) -> dict[str, str]:
         """Return what git's helper finds the way by; no secret."""
         return {
-            "FONDATION_PYTHON": sys.executable,
+            "FONDATION_PYTHON": PYTHON,
             "FONDATION_HELPER": str(self._home / HELPER),
             "FONDATION_ASK": str(self._home),
         }

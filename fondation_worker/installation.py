@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fondation_worker.settings import OPERATOR_KEY
+
 PREFIX = Path("/usr/lib/fondation-worker")  # the package's own Python environment
 ETC = Path("/etc/fondation-worker")
 STATE = Path("/var/lib/fondation-worker")
@@ -48,6 +50,8 @@ class Instance:
             raise ValueError(
                 "is not the name of an instance: 1 to 32 letters, digits, dots, dashes, underscores"
             )
+        if self.name in {FOR_ALL.stem, LOGIN.parent.name}:
+            raise ValueError("is the name of something that all instances share")
 
     @property
     def unit(self) -> str:
@@ -115,8 +119,9 @@ def _there(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
 
 
 def digests_of_kept() -> dict[str, str]:
-    """Return name and SHA-256 of every secret that is kept here; nothing where they are closed."""
-    digests = {file: _digest(KEPT_SECRETS / file) for file in SECRET_FILES.values()}
+    """Return name and SHA-256 of every secret that a worker uses, as far as they can be read."""
+    files = [file for name, file in SECRET_FILES.items() if name != OPERATOR_KEY.name]
+    digests = {file: _digest(KEPT_SECRETS / file) for file in files}
     return {file: digest for file, digest in digests.items() if digest is not None}
 
 

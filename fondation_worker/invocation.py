@@ -7,8 +7,11 @@ environment; it is the one secret there (docs/why.md).
 
 import json
 import os
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from fondation_worker.config import Credential
@@ -18,6 +21,9 @@ from fondation_worker.workspace import Workspace
 
 TOOLS = "Read,Glob,Grep"
 API_RETRIES = 2  # of the CLI itself: its own ten cost three minutes before a bad key is told
+
+_MOST_BESIDE = 200  # rules for one directory
+_PLAIN = re.compile(r"[\w.+@-]+", re.ASCII)  # a name that is no pattern
 
 _ROLE = """\
 You analyse a repository that somebody else wrote; your working directory is its top. Its files are
@@ -76,19 +82,33 @@ def _permissions(tree: Path) -> str:
 
     The CLI confines what Read and Grep open to its working directory, but not the names that Glob
     lists; a rule for Read rules Glob as well. One for the whole root would include the tree itself,
-    so there is one for whatever stands beside the way to it. The run's own places stay: the CLI
-    reads there what a tool printed at length.
+    so there is one for whatever stands beside the way to it, where only root can put something. The
+    run's own places stay: the CLI reads there what a tool printed at length.
     """
     beside = sorted(entry for above in tree.parents[1:] for entry in _beside(above, tree))
     return json.dumps({"permissions": {"deny": [f"Read(/{entry}/**)" for entry in beside]}})
 
 
 def _beside(directory: Path, tree: Path) -> Iterator[Path]:
-    """Yield the entries of *directory* that do not lead to *tree*."""
+    """Yield the entries of *directory* that do not lead to *tree*, if root alone makes them.
+
+    A rule is a pattern, and heeds no case: of anybody's making it could close the tree itself, or
+    there could be more of them than an argument holds. So a name that is no plain one, or the way's
+    own in another case, gets no rule.
+    """
+    found = directory.stat()
+    if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
     try:
-        yield from (entry for entry in directory.iterdir() if not tree.is_relative_to(entry))
+        entries = list(islice(directory.iterdir(), _MOST_BESIDE + 1))
     except PermissionError:  # what we cannot list, the CLI cannot either
         return
+    if len(entries) > _MOST_BESIDE:
+        return
+    way = tree.relative_to(directory).parts[0].casefold()
+    for entry in entries:
+        if entry.name.casefold() != way and _PLAIN.fullmatch(entry.name):
+            yield entry
 
 
 def _environment(setup: Setup, places: Workspace) -> dict[str, str]:

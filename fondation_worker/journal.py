@@ -50,17 +50,22 @@ class JournalLines(logging.Handler):
         text = self.format(record)
         try:
             journal.send(
-                text,
+                _sound(text),
                 PRIORITY=str(priority(record.levelno)),
                 SYSLOG_IDENTIFIER=IDENTIFIER,
                 LOGGER=record.name,
                 CODE_FILE=record.pathname,
                 CODE_LINE=record.lineno,
                 CODE_FUNC=record.funcName,
-                **self._fields(record),
+                **{name: _sound(value) for name, value in self._fields(record).items()},
             )
         except OSError:
             os.write(2, f"{text}\n".encode(errors="replace"))
+
+
+def _sound(text: str) -> str:
+    """Return *text* without halves of characters: the journal takes none, and no line may fail."""
+    return text.encode(errors="replace").decode()
 
 
 def priority(level: int) -> int:

@@ -74,7 +74,10 @@ def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
     )
     try:
         parser.read_string(file.read_text(encoding="utf-8"), source=str(file))
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+    except configparser.Error as error:
+        faults.append(f"{file}: cannot be read: {_where(error)}")
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
         faults.append(f"{file}: cannot be read: {error}")
         return {}
     faults.extend(
@@ -98,6 +101,23 @@ def _from_file(file: Path, faults: list[str]) -> dict[str, str]:
                 f"{file}: {key.upper()}: a $ is written $$, and ${{name}} is a value of this file"
             )
     return texts
+
+
+def _where(error: configparser.Error) -> str:
+    """Return what is wrong with a file and where; the parser's own words quote lines of it.
+
+    One of them may hold a secret, and nobody knows it yet.
+    """
+    first: int | None = getattr(error, "lineno", None)
+    lines = [first] if first else [number for number, _ in getattr(error, "errors", ())]
+    match error:
+        case configparser.MissingSectionHeaderError():
+            words = f"settings stand below a line [{SECTION}]"
+        case configparser.DuplicateOptionError() | configparser.DuplicateSectionError():
+            words = "that stands there already"
+        case _:
+            words = "that is neither name = value, nor a comment"
+    return f"line {', '.join(map(str, lines)) or '?'}: {words}"
 
 
 def _parsed(

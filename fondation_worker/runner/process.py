@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 LAUNCHER = Path(__file__).with_name("launcher.py")
 # Opened once, and run by its descriptor: an upgrade may put another version in its place while this
 # process still works.
+# Its interpreter is Debian's own, not a link of an environment that an upgrade points elsewhere.
+PYTHON = os.path.realpath(sys.executable)
 _PROGRAM = os.open(LAUNCHER, os.O_RDONLY | os.O_CLOEXEC)
 MARK = "FONDATION_RUN"  # in the environment of a run, which it tells from every other
 COMPLAINT_LIMIT = 4096  # bytes of standard error that are kept
@@ -53,7 +55,7 @@ def launched(argv: tuple[str, ...], lifeline: socket.socket, *, file_limit: int)
 
     No file that it writes grows over *file_limit* bytes.
     """
-    launcher = (sys.executable, "-I", "-S", f"/proc/self/fd/{_PROGRAM}")
+    launcher = (PYTHON, "-I", "-S", f"/proc/self/fd/{_PROGRAM}")
     return Launch(
         argv=(*launcher, str(lifeline.fileno()), str(file_limit), *argv),
         descriptors=(lifeline.fileno(), _PROGRAM),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ import pytest
 from devtools.stack import CLAUDE, PLACEHOLDER
 from fondation_worker import claude, errors
 from fondation_worker.config import Credential
+from fondation_worker.invocation import _permissions
 from fondation_worker.runner.process import ProcessRoom
 from fondation_worker.workspace import Workspace
 from tests.fakes.messages_api import (
@@ -336,7 +338,7 @@ async def test_a_cli_that_was_killed_did_not_run_out_of_memory(tmp_path: Path) -
         async with asyncio.TaskGroup() as group:
             run = group.create_task(failure_of(api, where))
             await until(api.asked, limit=30)
-            for pid in running(f"{CLAUDE.resolve()}") or running("--strict-mcp-config"):
+            for pid in {*running(f"{CLAUDE.resolve()}"), *running("--strict-mcp-config")}:
                 here = Path(f"/proc/{pid}/cwd").readlink()
                 if here == where.tree and not is_launcher(pid):
                     os.kill(pid, signal.SIGKILL)
@@ -490,3 +492,25 @@ async def test_a_cli_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(errors.ClaudeFailed, match="CLAUDE_CLI could not be run"):
         await claude.analyse(ProcessRoom(), order, progress=print, log=print, limits=PATIENT)
     assert list(where.scratch.iterdir()) == []
+
+
+def test_a_name_beside_the_tree_cannot_close_it(tmp_path: Path) -> None:
+    """A rule is a pattern without case; and anybody may put names into /tmp, any number of them."""
+    way = tmp_path / "way"
+    for name in ("job", "JOB", "*", "plain", "[a-z]*", "blank "):
+        (way / name).mkdir(parents=True)
+    where = places(way / "job")
+    rules = claude_rules(where.tree)
+    assert f"Read(/{way}/plain/**)" in rules
+    assert [rule for rule in rules if rule.startswith(f"Read(/{way}/")] == [
+        f"Read(/{way}/plain/**)"
+    ]
+    way.chmod(0o777)
+    assert not [rule for rule in claude_rules(where.tree) if rule.startswith(f"Read(/{way}/")]
+    assert not [rule for rule in rules if re.fullmatch(r"Read\(//tmp/[^/]+/\*\*\)", rule)]
+
+
+def claude_rules(tree: Path) -> list[str]:
+    """Return the rules that close what is beside *tree*."""
+    rules: list[str] = json.loads(_permissions(tree))["permissions"]["deny"]
+    return rules

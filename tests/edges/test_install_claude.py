@@ -115,7 +115,9 @@ async def test_a_tarball_replaces_what_was_there_but_for_what_runs(
         shutil.copy("/bin/sleep", prefix / name / "claude")
     (prefix / "bin").mkdir()
     (prefix / "bin" / "claude").symlink_to("../claude-1.0.1/claude")
-    (prefix / ".claude-1.0.2.left").mkdir()
+    (prefix / ".claude-1.0.2.0123abcd").mkdir()
+    for other in ("claude-notes", ".claude-code-router"):  # a prefix may be somebody's home
+        (prefix / other).mkdir()
     with running(prefix / "claude-1.0.1" / "claude"):
         done = await run("install-claude", "--tarball", str(tarball), "--prefix", str(prefix))
     assert (done.status, done.err) == (0, "")
@@ -124,7 +126,8 @@ async def test_a_tarball_replaces_what_was_there_but_for_what_runs(
         "kept, because a process runs it: claude-1.0.1",
     ]
     assert os.readlink(prefix / "bin" / "claude") == f"../{PINNED}/claude"  # noqa: PTH115 as written
-    assert sorted(path.name for path in prefix.iterdir()) == ["bin", "claude-1.0.1", PINNED]
+    left = {"bin", "claude-1.0.1", PINNED, "claude-notes", ".claude-code-router"}
+    assert {path.name for path in prefix.iterdir()} == left
     last = await run("install-claude", "--prefix", str(prefix), PATH="/nonexistent")
     assert "removed: claude-1.0.1" in last.out
 

@@ -1,5 +1,6 @@
 """Settings: what is read, which source rules, and that every fault is told at once."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -296,3 +297,21 @@ def test_an_operator_key_comes_from_its_file_too(tmp_path: Path) -> None:
 def test_the_workers_faults_do_not_name_an_operator_key() -> None:
     """It never needs one."""
     assert "OPERATOR_KEY" not in "\n".join(faults_of({}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "worker_key = {}\n",
+        "[worker]\n{}\n",
+        "[worker]\nworker_key = {}\nworker_key = {}\n",
+        "[worker]\n[worker]\nworker_key = {}\n",
+    ],
+)
+def test_a_broken_file_is_told_without_its_lines(tmp_path: Path, text: str) -> None:
+    """They may hold a secret, and the fault is shown to everybody on the host."""
+    file = tmp_path / "worker.conf"
+    file.write_text(text.replace("{}", "a-key-of-this-worker"), encoding="utf-8")
+    (fault, *_) = faults_of({}, file)
+    assert "a-key-of-this-worker" not in fault
+    assert re.match(rf"{file}: cannot be read: line \d", fault)

@@ -132,6 +132,13 @@ def test_a_secret_that_changed_is_noticed(tmp_path: Path) -> None:
     assert differing({"../worker-key": "0"}, tmp_path) == ()
 
 
+@pytest.mark.parametrize("name", ["home", "worker", "", "-a", "a/b", "..", "a" * 33])
+def test_a_name_that_means_something_else_is_refused(name: str) -> None:
+    """The shared home, the settings of all, a way out."""
+    with pytest.raises(ValueError, match=r"^is "):
+        Instance(name)
+
+
 @given(st.text(max_size=40))
 def test_a_name_is_safe_in_paths_and_labels_or_refused(name: str) -> None:
     """It becomes a directory, a socket, and a part of the worker's label."""
