@@ -1,6 +1,5 @@
 """What one worker process is made of, put together; and what a reload changes of it."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +120,7 @@ class Process:
                 shown.to_document(now=now, redact=self._queue.redact)
                 for shown in self._board.jobs()
             ),
-            reasons=self._in_words(self._reasons()),
+            reasons=tuple(reason.words for reason in self._reasons()),
         )
 
     def _outbox_in_figures(self) -> dict[str, object]:
@@ -143,14 +142,10 @@ class Process:
             push=self._bell.push_is_up,
             busy=self.worker.active,
             slots=self._config.max_concurrent_jobs,
-            reasons=self._in_words(self.gate.reasons()),
+            reasons=tuple(reason.words for reason in self.gate.reasons()),
             no_port=self.no_port,
             past=(boottime() - past.at, past.words) if past else None,
         )
-
-    def _in_words(self, reasons: Iterable[Reason]) -> tuple[str, ...]:
-        """Return *reasons* as anybody may read them: they may quote what somebody else said."""
-        return tuple(self._queue.redact(reason.words) for reason in reasons)
 
     def _ending(self) -> str | None:
         if self._ends.stop.is_set():

@@ -237,8 +237,9 @@ class Worker:
             self._waits = 0
             return
         self._waits += 1
+        words = self._tools.queue.redact(verdict.message)  # it may quote the service, and is shown
         if verdict.failure == CredentialRefused.failure:
             if not has_changed:
-                self._gate.refuse(verdict.message)
+                self._gate.refuse(words)
         else:
-            self._gate.close("model", verdict.pause, verdict.message)
+            self._gate.close("model", verdict.pause, words)
