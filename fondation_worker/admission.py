@@ -6,17 +6,33 @@ attempt; a claim that is not made costs nothing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 
 
+class Level(IntEnum):
+    """How well a worker is; the worst of what is found counts."""
+
+    HEALTHY = 0
+    DEGRADED = 1  # it works, or waits for what passes by itself or was wished for
+    UNHEALTHY = 2  # it does not do what it is for, and somebody has to look
+
+    @property
+    def word(self) -> str:
+        """The word of /health."""
+        return self.name.lower()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why nothing is claimed: *words* for people; *key* stays the same while figures change."""
+    """What is not as it should be: *words* for people; *key* stays while figures change."""
 
     key: str
     words: str
+    level: Level = Level.UNHEALTHY
+    blocks: bool = True  # whether nothing is claimed meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +93,7 @@ def _of_memory(readings: Readings, limits: Limits) -> Iterator[Reason]:
     if pressure is not None and pressure > limits.memory_pressure:
         yield Reason(
             key="memory",
+            level=Level.DEGRADED,
             words=f"memory is short: tasks waited for it {pressure:g} % of 10 s, more than"
             f" MEMORY_PRESSURE_LIMIT ({limits.memory_pressure:g} %)",
         )

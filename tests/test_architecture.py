@@ -12,7 +12,8 @@ ORDER = (
     *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
     *("disguise", "redact", "settings", "sources", "installation", "config", "words"),  # pure
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
-    *("telling", "verdict", "statusline"),
+    *("telling", "verdict", "statusline", "snapshot"),
+    *("history", "metrics"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.control", "reload"),  # edges
     *(
@@ -55,8 +56,9 @@ OWNERS = {
         *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
         *("cli.jobs", "cli.workers", "cli.control", "cli.install_claude", "cli.doctor"),
     },
+    "prometheus_client": {"metrics"},
     "rich": {"cli.terminal", "cli.following"},
-    "msgspec": {"claims", "entry", "job", "operator", "queue", "transcript", "wakeup"},
+    "msgspec": {"claims", "entry", "history", "job", "operator", "queue", "transcript", "wakeup"},
 }
 
 SOURCES = {

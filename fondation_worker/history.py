@@ -1,0 +1,151 @@
+"""What became of the jobs that ran here: for the status page, and for the figures of old probes.
+
+It is a memory aid and no truth: Convex has that. It is kept in a file that outlives the process; a
+disk that refuses it, or a line that a crash has torn, costs an operator a glance and no job.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+logger = logging.getLogger(__name__)
+
+MOST = 1000  # attempts that are remembered
+MESSAGE_LIMIT = 1000  # characters
+HOUR = 3600.0  # seconds
+_LARGEST = 4 * 1024 * 1024  # bytes of the file that are read
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One attempt that ended here."""
+
+    ended_at: float  # seconds since the epoch, by Convex's clock
+    job_id: str
+    attempt: int
+    repository: str
+    outcome: str  # of `metrics.FAILED_OUTCOMES` or `OTHER_OUTCOMES`
+    error_class: str | None = None
+    message: str = ""  # why it failed, and what to do; redacted
+    seconds: float = 0.0
+    dollars: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What ended within one hour."""
+
+    begins_at: float  # seconds since the epoch
+    completed: int
+    failed: int
+    dollars: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What ended since this process began."""
+
+    begun: int = 0
+    completed: int = 0
+    failed: int = 0
+    seconds: float = 0.0  # that the completed ones took
+
+
+class History:
+    """The attempts that ended here, the last `MOST`; in *file* too, if there is one."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._past: deque[Past] = deque(maxlen=MOST)
+        self._lines = 0  # in the file
+        self.begun = 0
+        self._completed = 0
+        self._failed = 0
+        self._seconds = 0.0
+
+    @property
+    def totals(self) -> Totals:
+        """The figures of this process."""
+        return Totals(self.begun, self._completed, self._failed, self._seconds)
+
+    def load(self) -> None:
+        """Remember what earlier processes have written."""
+        if self._file is None:
+            return
+        try:
+            with self._file.open("rb") as file:
+                content = file.read(_LARGEST)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("%s cannot be read: %s; what ran before is not shown", self._file, error)
+            return
+        lines = content.splitlines()
+        is_torn = bool(lines) and not content.endswith(b"\n")
+        self._lines = 2 * MOST if is_torn else len(lines)  # it is written anew at the next occasion
+        for line in lines:
+            try:
+                self._past.append(msgspec.json.decode(line, type=Past))
+            except (msgspec.MsgspecError, RecursionError):  # torn by a crash, or of a later version
+                logger.warning("%s: a line that cannot be read is left out", self._file)
+
+    def begin(self) -> None:
+        """Count an attempt that begins."""
+        self.begun += 1
+
+    def add(self, past: Past) -> None:
+        """Remember an attempt that has ended."""
+        self._past.append(past)
+        if past.outcome == "completed":
+            self._completed += 1
+            self._seconds += past.seconds
+        elif past.error_class:
+            self._failed += 1
+        if self._file:
+            try:
+                self._keep(self._file, past)
+            except OSError as error:
+                logger.warning("%s: what ran is not remembered: %s", self._file, error.strerror)
+
+    def _keep(self, file: Path, past: Past) -> None:
+        if self._lines >= 2 * MOST:
+            draft = file.with_name(f".{file.name}.draft")
+            _append(draft, self._past)
+            draft.replace(file)
+            self._lines = len(self._past)
+            return
+        _append(file, (past,))
+        self._lines += 1
+
+    def recent(self, most: int = 20) -> tuple[Past, ...]:
+        """Return the last attempts that ended, the newest first."""
+        return tuple(self._past)[: -most - 1 : -1]
+
+    def failures(self, most: int = 5) -> tuple[Past, ...]:
+        """Return the last that failed, the newest first."""
+        return tuple(past for past in reversed(self._past) if past.error_class)[:most]
+
+    def hours(self, now: float, most: int = 12) -> tuple[Hour, ...]:
+        """Return the last hours up to *now* (seconds since the epoch), the oldest first."""
+        first = (int(now // HOUR) - most + 1) * HOUR
+        return tuple(self._hour(first + n * HOUR) for n in range(most))
+
+    def _hour(self, begins_at: float) -> Hour:
+        ended = [past for past in self._past if 0 <= past.ended_at - begins_at < HOUR]
+        return Hour(
+            begins_at=begins_at,
+            completed=sum(past.outcome == "completed" for past in ended),
+            failed=sum(past.error_class is not None for past in ended),
+            dollars=sum(past.dollars or 0.0 for past in ended),
+        )
+
+
+def _append(file: Path, past: Iterable[Past]) -> None:
+    """Write, without waiting for the disk: a power cut may cost lines. Raises OSError."""
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    with open(opened, "ab") as appended:  # noqa: PTH123 a descriptor, for its mode
+        appended.write(b"".join(msgspec.json.encode(one) + b"\n" for one in past))
