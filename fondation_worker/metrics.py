@@ -35,6 +35,7 @@ _SILENCES = (1, 5, 10, 30, 60, 120, 300, 600, 1200)
 _SLACKS = (0, 5, 10, 20, 30, 40, 50, 60, 120, 300)
 _LATENESS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60)
 _SIZES = tuple(2**10 * 4**n for n in range(11))  # bytes: 1 KiB to 1 GiB
+_PRICES = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)  # dollars
 
 FAILED_OUTCOMES = ("pending", "dead")  # the job's status after an attempt that failed
 OTHER_OUTCOMES = ("completed", "released", "canceled", "lost", "refused", "fault")
@@ -95,6 +96,9 @@ class Metrics:
         self._dollars = self._counter(
             "claude_cost_dollars", "What runs cost, as the CLI reported it.", "model"
         )
+        self._prices = self._histogram(
+            "claude_run_cost_dollars", "What one run cost, as the CLI reported it.", _PRICES
+        )
         self.turns = self._counter("claude_turns", "Turns of runs, as the CLI reported them.")
         self._tool_calls = self._counter("claude_tool_calls", "Calls of the CLI's tools.", "tool")
         self.first_event = self._histogram(
@@ -135,6 +139,10 @@ class Metrics:
                 self.jobs.labels(outcome, error.failure)
         for outcome in OTHER_OUTCOMES:
             self.jobs.labels(outcome, "")
+        for outcome in (*FAILED_OUTCOMES, *OTHER_OUTCOMES):
+            self.job_seconds.labels(outcome)
+        for source in WAKE_SOURCES:
+            self.pickup.labels(source)
         for source in WAKE_SOURCES[1:]:
             self.wakeups.labels(source)
         for outcome in RENEWAL_OUTCOMES:
@@ -160,6 +168,8 @@ class Metrics:
         for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
             self._tokens.labels(model, kind).inc(figure or 0)
         self._dollars.labels(model).inc(usage.cost_usd or 0)
+        if usage.cost_usd is not None:  # its sum begins at zero; a model is not known before it costs
+            self._prices.observe(usage.cost_usd)
         self.turns.inc(usage.turns or 0)
 
     def tool_call(self, name: str) -> None:
@@ -237,6 +247,13 @@ def _of_worker(now: Snapshot) -> Iterator[Metric]:
 
 def _of_jobs(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("slots", "Jobs that may run at once.", now.slots)
+    words = "How long a setting allows: alerts compare with it."
+    limits = {
+        "LEASE_TIME": now.limits.lease,
+        "JOB_TIMEOUT": now.limits.job,
+        "STALL_TIME": now.limits.silence,
+    }
+    yield _gauges("limit_seconds", words, "setting", limits)
     yield _gauge("active_jobs", "Jobs that run.", len(now.running))
     oldest = max((job.age for job in now.running), default=0.0)
     yield _gauge("job_age_seconds", "How long the oldest job runs; 0 for none.", oldest)

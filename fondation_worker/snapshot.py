@@ -93,6 +93,15 @@ class OutboxState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLimits:
+    """What the settings allow, for those who judge an age."""
+
+    lease: float  # LEASE_TIME
+    job: float  # JOB_TIMEOUT
+    silence: float  # STALL_TIME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look at the worker."""
 
@@ -103,6 +112,7 @@ class Snapshot:
     uptime: float
     last_job_at: float | None  # when a job was last claimed, since the epoch
     slots: int
+    limits: TimeLimits
     running: tuple[Running, ...]  # the oldest first
     paused: str | None  # the operator's reason
     convex: ConvexState
