@@ -139,22 +139,19 @@ class Metrics:
                 self.jobs.labels(outcome, error.failure)
         for outcome in OTHER_OUTCOMES:
             self.jobs.labels(outcome, "")
-        for outcome in (*FAILED_OUTCOMES, *OTHER_OUTCOMES):
-            self.job_seconds.labels(outcome)
-        for source in WAKE_SOURCES:
-            self.pickup.labels(source)
-        for source in WAKE_SOURCES[1:]:
-            self.wakeups.labels(source)
-        for outcome in RENEWAL_OUTCOMES:
-            self.renewals.labels(outcome)
-        for outcome in RESULT_OUTCOMES:
-            self.results.labels(outcome)
-        for reason in (*PAUSES, OTHER):
-            self._pauses.labels(reason)
-        for status in (*STATUSES, "none", OTHER):
-            self._retries.labels(status)
-        for tool in (*TOOLS, OTHER):
-            self._tool_calls.labels(tool)
+        known: tuple[tuple[Counter | Histogram, Iterable[str]], ...] = (
+            (self.job_seconds, (*FAILED_OUTCOMES, *OTHER_OUTCOMES)),
+            (self.pickup, WAKE_SOURCES),
+            (self.wakeups, WAKE_SOURCES[1:]),
+            (self.renewals, RENEWAL_OUTCOMES),
+            (self.results, RESULT_OUTCOMES),
+            (self._pauses, (*PAUSES, OTHER)),
+            (self._retries, (*STATUSES, "none", OTHER)),
+            (self._tool_calls, (*TOOLS, OTHER)),
+        )
+        for metric, values in known:
+            for value in values:
+                metric.labels(value)
 
     def cost(self, usage: Usage) -> None:
         """Count what a run cost; a figure that the CLI did not give counts for nothing."""
@@ -168,7 +165,9 @@ class Metrics:
         for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
             self._tokens.labels(model, kind).inc(figure or 0)
         self._dollars.labels(model).inc(usage.cost_usd or 0)
-        if usage.cost_usd is not None:  # its sum begins at zero; a model is not known before it costs
+        if (
+            usage.cost_usd is not None
+        ):  # its sum begins at zero; a model is not known before it costs
             self._prices.observe(usage.cost_usd)
         self.turns.inc(usage.turns or 0)
 
