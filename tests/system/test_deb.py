@@ -93,6 +93,15 @@ def test_the_lock_file_of_the_claude_cli_is_in_it(content: dict[str, tarfile.Tar
     assert content[lock].size == (TOP / "packaging/claude-cli/package-lock.json").stat().st_size
 
 
+def test_what_a_fleet_needs_is_in_it(content: dict[str, tarfile.TarInfo]) -> None:
+    """Where Prometheus and Grafana are told to look; the rules' own tests stay here."""
+    place = "usr/share/fondation-worker"
+    lies = {f"{place}/{name}" for name in ("prometheus", "grafana")}
+    lies |= {f"{place}/prometheus/{name}" for name in ("scrape.yml", "fondation-worker.rules.yml")}
+    lies |= {f"{place}/grafana/{name}" for name in ("fleet.json", "worker.json")}
+    assert {name for name in content if name.startswith(f"{place}/")} == lies
+
+
 def test_modes_and_owners_are_right(content: dict[str, tarfile.TarInfo]) -> None:
     """Keys are for root; everything else is for everybody to read, and for root to write."""
     modes = {"etc/fondation-worker": 0o755, "etc/fondation-worker/credentials": 0o700}
