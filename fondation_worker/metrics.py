@@ -7,6 +7,7 @@ those. What is a state and no event is not kept here, but read from a snapshot w
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fondation_worker.result import Usage
+from fondation_worker.result import Share, Usage
 from fondation_worker.snapshot import Snapshot
 from fondation_worker.verdict import ACTIONS
 
@@ -37,7 +38,7 @@ _LATENESS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60)
 _SIZES = tuple(2**10 * 4**n for n in range(11))  # bytes: 1 KiB to 1 GiB
 
 FAILED_OUTCOMES = ("pending", "dead")  # the job's status after an attempt that failed
-OTHER_OUTCOMES = ("completed", "released", "canceled", "lost", "refused", "fault")
+OTHER_OUTCOMES = ("completed", "released", "kept", "canceled", "lost", "refused", "fault")
 RENEWAL_OUTCOMES = ("ok", "failed")
 RESULT_OUTCOMES = ("accepted", "refused")
 TOKEN_CLASSES = ("input", "output", "cache_read", "cache_creation")
@@ -61,7 +62,7 @@ class Metrics:
         self.job_seconds = self._histogram(
             "job_duration_seconds", "How long an attempt took.", _STEPS, "outcome"
         )
-        self.step_seconds = self._histogram(
+        self._step_seconds = self._histogram(
             "job_step_duration_seconds", "How long one step of an attempt took.", _STEPS, "step"
         )
         self.queue_wait = self._histogram(
@@ -69,18 +70,18 @@ class Metrics:
         )
         self.pickup = self._histogram(
             "job_pickup_seconds",
-            "The same of jobs that an idle slot took, by what woke it.",
+            "The same, by what woke the slot; start: it had just begun, or ended a job.",
             _WAITS,
             "source",
         )
-        self.wakeups = self._counter("wakeups", "Wake-ups of idle slots.", "source")
-        self.renewals = self._counter("lease_renewals", "Renewals of leases.", "outcome")
-        self.slack = self._histogram(
+        self._wakeups = self._counter("wakeups", "Wake-ups of idle slots.", "source")
+        self._renewals = self._counter("lease_renewals", "Renewals of leases.", "outcome")
+        self._slack = self._histogram(
             "lease_renewal_slack_seconds",
             "How long the work could have gone on when its lease was renewed.",
             _SLACKS,
         )
-        self.calls = self._histogram(
+        self._calls = self._histogram(
             "convex_call_duration_seconds", "Calls to Convex.", _CALLS, "function", "outcome"
         )
         self.clone_seconds = self._histogram(
@@ -116,7 +117,7 @@ class Metrics:
         self.orphans = self._counter(
             "orphans_killed", "Processes that a run left behind, and that were killed."
         )
-        self.results = self._counter(
+        self._results = self._counter(
             "results", "Finished results that Convex decided on.", "outcome"
         )
         self._pauses = self._counter(
@@ -136,11 +137,11 @@ class Metrics:
         for outcome in OTHER_OUTCOMES:
             self.jobs.labels(outcome, "")
         for source in WAKE_SOURCES[1:]:
-            self.wakeups.labels(source)
+            self._wakeups.labels(source)
         for outcome in RENEWAL_OUTCOMES:
-            self.renewals.labels(outcome)
+            self._renewals.labels(outcome)
         for outcome in RESULT_OUTCOMES:
-            self.results.labels(outcome)
+            self._results.labels(outcome)
         for reason in (*PAUSES, OTHER):
             self._pauses.labels(reason)
         for status in (*STATUSES, "none", OTHER):
@@ -148,19 +149,47 @@ class Metrics:
         for tool in (*TOOLS, OTHER):
             self._tool_calls.labels(tool)
 
-    def cost(self, usage: Usage) -> None:
-        """Count what a run cost; a figure that the CLI did not give counts for nothing."""
-        model = self._known(usage.model or "unknown")
-        figures = (
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_creation_tokens,
-        )
-        for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
-            self._tokens.labels(model, kind).inc(figure or 0)
-        self._dollars.labels(model).inc(usage.cost_usd or 0)
+    def cost(self, usage: Usage, shares: Iterable[Share]) -> None:
+        """Count what a run cost, by the models' *shares* where the CLI told them.
+
+        A figure that it did not give counts for nothing.
+        """
         self.turns.inc(usage.turns or 0)
+        for share in tuple(shares) or (_whole(usage),):
+            model = self._known(share.model)
+            figures = (
+                share.input_tokens,
+                share.output_tokens,
+                share.cache_read_tokens,
+                share.cache_creation_tokens,
+            )
+            for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
+                self._tokens.labels(model, kind).inc(figure)
+            self._dollars.labels(model).inc(share.cost_usd)
+
+    def called(self, what: str, outcome: str, seconds: float) -> None:
+        """Count a call to Convex."""
+        self._calls.labels(what, outcome).observe(seconds)
+
+    def woken(self, source: str) -> None:
+        """Count what woke an idle slot."""
+        self._wakeups.labels(source).inc()
+
+    def result(self, outcome: str) -> None:
+        """Count what Convex decided on a finished result."""
+        self._results.labels(outcome).inc()
+
+    def renewal(self, slack: float | None) -> None:
+        """Count a renewal of a lease, and the seconds that were left then; None: it failed."""
+        self._renewals.labels("failed" if slack is None else "ok").inc()
+        if slack is not None:
+            self._slack.observe(max(0.0, slack))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure how long one step of a job takes, however it ends."""
+        with self._step_seconds.labels(name).time():
+            yield
 
     def tool_call(self, name: str) -> None:
         """Count a call of the CLI's tool *name*."""
@@ -190,6 +219,18 @@ class Metrics:
         return Histogram(
             f"{PREFIX}_{name}", words, labels, registry=self.registry, buckets=tuple(buckets)
         )
+
+
+def _whole(usage: Usage) -> Share:
+    """Return the whole cost of a run as one share."""
+    return Share(
+        model=usage.model or "unknown",
+        cost_usd=usage.cost_usd or 0.0,
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        cache_read_tokens=usage.cache_read_tokens or 0,
+        cache_creation_tokens=usage.cache_creation_tokens or 0,
+    )
 
 
 def pause_of(key: str) -> str:

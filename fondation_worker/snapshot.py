@@ -24,7 +24,7 @@ class Running:
     started_at: float  # since the epoch, by Convex's clock
     age: float
     silent: float | None  # since the run of Claude last gave a sign of life; None: none runs
-    slack: float  # until the work would be cancelled, if nothing renewed the lease
+    slack: float | None  # until the work is cancelled unless renewed; None: a result is there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,5 +125,5 @@ class Snapshot:
 
     @property
     def slack(self) -> float | None:
-        """The least of all leases; None: no job runs."""
-        return min((job.slack for job in self.running), default=None)
+        """The least of all leases; None: no job works under one."""
+        return min((job.slack for job in self.running if job.slack is not None), default=None)
