@@ -67,6 +67,7 @@ class Convex:
         self._url = url
         self._functions = functions
         self.trouble: str | None = NOT_ASKED  # why the last call had no answer, if it had none
+        self.troubled_since = boottime()  # where there is trouble
         self.answered: float | None = None  # when it last did what it was asked, on `boottime`
         self.first_contact = asyncio.Event()  # made, or found impossible
         self.is_unreachable = False  # the last call was not answered, not even with an error
@@ -96,11 +97,11 @@ class Convex:
                 value = _value(path, answer)
         except Unreachable as error:
             if not aside or self.trouble == NOT_ASKED:
-                self.trouble = str(error)
+                self._is_unwell(str(error))
             raise
         except Refused as error:
             if error.code == "unauthorized":
-                self.trouble = KEY_REFUSED
+                self._is_unwell(KEY_REFUSED)
             else:
                 self._is_well()
             raise
@@ -115,6 +116,11 @@ class Convex:
     def _is_well(self) -> None:
         self.trouble, self.answered = None, boottime()
 
+    def _is_unwell(self, words: str) -> None:
+        if self.trouble is None:
+            self.troubled_since = boottime()
+        self.trouble = words
+
     @contextmanager
     def _measured(self, what: str) -> Iterator[None]:
         """Tell how the body came out, and how long it took."""
@@ -124,6 +130,9 @@ class Convex:
             outcome = "ok"
         except LeaseLost:
             outcome = "lease_lost"
+            raise
+        except NotStaged:  # no failure: `complete` is offered first, and says what to stage
+            outcome = "ok"
             raise
         except Refused:
             outcome = "refused"

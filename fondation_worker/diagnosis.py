@@ -19,8 +19,9 @@ OLD_RESULT = 300.0  # seconds that a finished result may wait
 LOST_RESULT = 3600.0  # seconds after which nobody would call that waiting
 LARGEST_SKEW = 120.0  # seconds between the clocks; the log says so from a minute on
 LATE_TICK = 5.0  # seconds that the event loop may stand still
-LATE_LEASE = 0.5  # share of a lease that may pass without a renewal
-OVERDUE_LEASE = 0.25
+# What is left of a lease when its renewal is late: HEARTBEAT_INTERVAL may be half of LEASE_TIME.
+LATE_LEASE = 1 / 3
+OVERDUE_LEASE = 1 / 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

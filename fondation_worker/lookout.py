@@ -88,6 +88,7 @@ class Lookout:
             uptime=boottime() - self._started,
             last_job_at=parts.ledger.last_began,
             slots=self._settings().max_concurrent_jobs,
+            lease_time=self._settings().lease_time,
             running=running,
             paused=parts.pause.reason,
             convex=self._convex(),
@@ -154,7 +155,7 @@ class Lookout:
         parts, convex = self._parts, self._parts.convex
         signs = Signs(
             trouble=self._trouble(),
-            trouble_for=boottime() - (convex.answered or self._started),
+            trouble_for=boottime() - convex.troubled_since,
             push_down_for=parts.bell.down_for,
             no_port=self.no_port,
             outbox=outbox,

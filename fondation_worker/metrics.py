@@ -33,7 +33,7 @@ _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # second
 _WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 _STEPS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _SILENCES = (1, 5, 10, 30, 60, 120, 300, 600, 1200)
-_SLACKS = (0, 5, 10, 20, 30, 40, 50, 60, 120, 300)
+_SLACKS = (0, 5, 15, 30, 60, 90, 120, 180, 240, 300, 600)
 _LATENESS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60)
 _SIZES = tuple(2**10 * 4**n for n in range(11))  # bytes: 1 KiB to 1 GiB
 
@@ -46,7 +46,8 @@ TOOLS = ("Read", "Glob", "Grep")
 STATUSES = ("400", "401", "403", "404", "408", "413", "429", "500", "502", "503", "504", "529")
 CONVEX_OUTCOMES = ("ok", "refused", "lease_lost", "failed", "unreachable")
 WAKE_SOURCES = ("start", "push", "due", "poll")
-PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox", "stopping")
+PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox")
+STATES = (*PAUSES, "trouble", "stopping", OTHER)  # what keeps from claiming, at one moment
 
 
 class Metrics:
@@ -237,7 +238,7 @@ def pause_of(key: str) -> str:
     """Return the label for a reason's *key*."""
     first = key.split(maxsplit=1)[0]
     word = {"unwritable": "disk", "inodes": "disk"}.get(first, first)
-    return word if word in PAUSES else OTHER
+    return word if word in STATES else OTHER
 
 
 class States(Collector):
@@ -272,7 +273,7 @@ def _of_worker(now: Snapshot) -> Iterator[Metric]:
         "paused",
         "1 while this keeps the worker from claiming.",
         "reason",
-        {reason: reason in held for reason in (*PAUSES, OTHER)},
+        {reason: reason in held for reason in STATES},
     )
 
 
@@ -286,6 +287,7 @@ def _of_jobs(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("claude_silent_seconds", words, silent)
     words = "The least time before a job would be cancelled; missing while none runs."
     yield _gauge("lease_slack_seconds", words, now.slack)
+    yield _gauge("lease_time_seconds", "LEASE_TIME: what a renewal gives.", now.lease_time)
 
 
 def _of_convex(now: Snapshot) -> Iterator[Metric]:

@@ -103,6 +103,7 @@ class Snapshot:
     uptime: float
     last_job_at: float | None  # when a job was last claimed, since the epoch
     slots: int
+    lease_time: float  # LEASE_TIME
     running: tuple[Running, ...]  # the oldest first
     paused: str | None  # the operator's reason
     convex: ConvexState

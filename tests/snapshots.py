@@ -24,6 +24,7 @@ WELL = Snapshot(
     uptime=90.5,
     last_job_at=None,
     slots=2,
+    lease_time=300.0,
     running=(),
     paused=None,
     convex=ConvexState(is_reachable=True, trouble=None, answered=3.0, push=True, skew=0.1234),
