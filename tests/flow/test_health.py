@@ -93,7 +93,7 @@ def _also(health: str) -> str:
 
 
 async def test_a_result_that_convex_does_not_take_grows_old(tmp_path: Path) -> None:
-    """By the deployment's clock, which is the one that counts; no claim is held up by it."""
+    """By the deployment's clock, which is the one that counts."""
     async with on_stage(tmp_path, say("# Done\n")) as stage:
         worker = await up(stage, LEASE_TIME="10min", HEARTBEAT_INTERVAL="1s")
         await stage.fault(fault="conflict", path="queue:complete", times=100_000)
