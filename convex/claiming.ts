@@ -189,6 +189,7 @@ function granted(job: Job, source: Source, now: number) {
       timeoutMs: job.timeoutMs,
       priority: 0 - (job.rank ?? 0),
       createdAt: job.createdAt,
+      dueAt: dueAt(job),
     },
     leaseUntil: job.leaseUntil,
     now,

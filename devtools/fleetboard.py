@@ -15,8 +15,8 @@ FLEET_NOW = row(
     ),
     now(
         "Workers ready",
-        "That would take a job, and reach Convex.",
-        f"sum({P}_ready{{@}} * on (job, instance) {P}_convex_reachable{{@}})",
+        "That would take a job.",
+        f"sum({P}_ready{{@}})",
         steps=AT_LEAST_ONE,
         alert="FondationNothingClaimed",
     ),

@@ -96,8 +96,7 @@ AGE = Panel(
     " it should have.",
     queries=(
         Query(
-            f"{P}_job_age_seconds{{@}} - on (job, instance)"
-            f' {P}_limit_seconds{{@, setting="JOB_TIMEOUT"}}',
+            f"{P}_job_age_seconds{{@}} - on (job, instance) {P}_job_timeout_seconds{{@}}",
             "{{instance}}",
         ),
     ),
@@ -178,7 +177,7 @@ SKEW = Panel(
     " compare does.",
     queries=(Query(f"abs({P}_convex_clock_skew_seconds{{@}})", "{{instance}}"),),
     unit="s",
-    steps=((None, GREEN), (60, ORANGE)),
+    steps=((None, GREEN), (120, ORANGE)),
     alert="FondationClockSkew",
 )
 SLACK = Panel(
@@ -187,13 +186,12 @@ SLACK = Panel(
     " the least of all jobs. Missing while none runs.",
     queries=(
         Query(
-            f"{P}_lease_slack_seconds{{@}} / on (job, instance)"
-            f' {P}_limit_seconds{{@, setting="LEASE_TIME"}}',
+            f"{P}_lease_slack_seconds{{@}} / on (job, instance) {P}_lease_time_seconds{{@}}",
             "{{instance}}",
         ),
     ),
     unit="percentunit",
-    steps=((None, RED), (0.3, GREEN)),
+    steps=((None, RED), (0.33, GREEN)),
     alert="FondationLeaseSlackLow",
 )
 RENEWALS = Panel(

@@ -134,7 +134,7 @@ WORKER = Board(
                 queries=(
                     Query(
                         f"{P}_claude_silent_seconds{{@}} - on (job, instance)"
-                        f' {P}_limit_seconds{{@, setting="STALL_TIME"}}',
+                        f" {P}_stall_time_seconds{{@}}",
                         "{{instance}}",
                     ),
                 ),

@@ -1,36 +1,47 @@
 """What one worker process is made of, put together; and what a reload changes of it."""
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fondation_worker import __version__, claude, logs
-from fondation_worker.admission import Limits, Reason, refusals
+from fondation_worker.admission import Reason
 from fondation_worker.board import Board
 from fondation_worker.claims import Claims, Deployment
-from fondation_worker.clock import boottime
 from fondation_worker.config import Config, secrets_of
 from fondation_worker.convex import Convex
-from fondation_worker.errors import DiskTrouble
+from fondation_worker.errors import DiskTrouble, JobError
 from fondation_worker.gate import KEY, Gate
-from fondation_worker.host import readings
+from fondation_worker.history import History
+from fondation_worker.ledger import Ledger
 from fondation_worker.life import Life
+from fondation_worker.lookout import Lookout, Parts, of_this_host
+from fondation_worker.metrics import Metrics
 from fondation_worker.outbox import Outbox
 from fondation_worker.pause import Pause
 from fondation_worker.pipeline import Tools
 from fondation_worker.presence import Standing
+from fondation_worker.probing import probe, version_of
 from fondation_worker.queue import Queue
 from fondation_worker.redact import Redactor
 from fondation_worker.runner.process import ProcessRoom
 from fondation_worker.slots import Ends, Worker
-from fondation_worker.statusline import Situation
+from fondation_worker.ticks import Ticks
 from fondation_worker.tidy import to_the_end
+from fondation_worker.trace import Seen
 from fondation_worker.treesize import Limits as TreeLimits
 from fondation_worker.verdict import verdict
 from fondation_worker.wakeup import Bell, Listener, Subscription
-from fondation_worker.web.health import Health
 from fondation_worker.workspace import remove
 
-STATE_LIMIT = 200  # characters of the state that Convex is told
+logger = logging.getLogger(__name__)
+
+HISTORY_NAME = "history.jsonl"  # below STATE_DIR
+VERSION_RETRY = 60.0  # seconds before a CLI that told no version is asked again
 
 
 class Process:
@@ -44,18 +55,17 @@ class Process:
         life: Life,
         ends: Ends,
         *,
+        metrics: Metrics,
         to_journal: bool,
     ) -> None:
         self._to_journal = to_journal
-        self._started = boottime()
         self._config = config
-        self._convex = convex
-        self._worker_id = worker_id
         self._instance = instance = life.instance
         self._life = life
-        self._ends = ends
+        self._seen = Seen()
+        self._is_another_cli = asyncio.Event()
+        self.metrics = metrics
         self._secrets = set(secrets_of(config))  # all that this process has known
-        self.no_port: str | None = None  # why nobody is answered at HEALTH_ADDRESS
         self._queue = Queue(
             convex,
             key=config.worker_key,
@@ -71,7 +81,7 @@ class Process:
         )
         deployment = Deployment(url=config.convex_url, functions=config.convex_functions)
         claims = Claims(life, deployment)
-        self.outbox = Outbox(life, claims, deployment, self._queue)
+        self.outbox = Outbox(life, claims, deployment, self._queue, metrics.result)
         self._tools = Tools(
             queue=self._queue,
             board=self._board,
@@ -79,12 +89,32 @@ class Process:
             life=life,
             claims=claims,
             outbox=self.outbox,
+            metrics=metrics,
+            seen=self._seen,
             **_of_settings(config),
         )
         self.pause = Pause(config.state_dir)
-        self.gate = Gate(self._host, self.pause)
-        self.worker = Worker(config, self._tools, self._bell, self.gate, ends)
+        self.gate = Gate(self._host, self.pause, metrics.pause)
+        self.history = History(config.state_dir / HISTORY_NAME)
+        self.ticks = Ticks()
+        ledger = Ledger(metrics, self.history, self._queue)
+        self.worker = Worker(config, self._tools, self._bell, self.gate, ledger, ends)
         self.listener = Listener(self._subscription(), self._bell, self._board.hear)
+        parts = Parts(
+            convex=convex,
+            queue=self._queue,
+            bell=self._bell,
+            board=self._board,
+            outbox=self.outbox,
+            pause=self.pause,
+            gate=self.gate,
+            worker=self.worker,
+            ledger=ledger,
+            seen=self._seen,
+            ticks=self.ticks,
+            ends=ends,
+        )
+        self.lookout = Lookout(parts, lambda: self._config, worker_id, instance)
 
     def change(self, config: Config) -> None:
         """Work with these settings from now on; running jobs keep what they began with."""
@@ -99,69 +129,10 @@ class Process:
             self.gate.open(KEY)
             self.listener.renew(self._subscription())
         if config.credential != before.credential:
-            self.gate.open("model")
-            self.gate.test_now = True
+            self.gate.renew_credential()
+        if config.claude_cli != before.claude_cli:
+            self._is_another_cli.set()
         self.worker.change(config, self._tools)
-
-    def look(self) -> Health:
-        """Return what /health answers."""
-        now = self._queue.now()
-        return Health(
-            worker_id=self._worker_id,
-            instance=self._instance,
-            uptime=boottime() - self._started,
-            active_jobs=self.worker.active,
-            slots=self._config.max_concurrent_jobs,
-            push=self._bell.push_is_up,
-            paused=self.pause.reason,
-            skew=self._queue.skew,
-            outbox=self._outbox_in_figures(),
-            jobs=tuple(
-                shown.to_document(now=now, redact=self._queue.redact)
-                for shown in self._board.jobs()
-            ),
-            reasons=tuple(reason.words for reason in self._reasons()),
-        )
-
-    def _outbox_in_figures(self) -> dict[str, object]:
-        waiting, oldest = self.outbox.waiting
-        return {
-            "waiting": waiting,
-            "oldestSeconds": None if oldest is None else round(oldest),
-            "refused": self.outbox.refused,
-            "ofOtherDeployments": self.outbox.elsewhere,
-        }
-
-    def situation(self) -> Situation:
-        """Return what a service manager is told."""
-        past = self.worker.past
-        return Situation(
-            ending=self._ending(),
-            unreachable=self._convex.is_unreachable,
-            trouble=self._convex.trouble and self._queue.redact(self._convex.trouble),
-            push=self._bell.push_is_up,
-            busy=self.worker.active,
-            slots=self._config.max_concurrent_jobs,
-            reasons=tuple(reason.words for reason in self.gate.reasons()),
-            no_port=self.no_port,
-            past=(boottime() - past.at, past.words) if past else None,
-        )
-
-    def _ending(self) -> str | None:
-        if self._ends.stop.is_set():
-            return "stopping"
-        return "upgraded, waiting for running jobs" if self._ends.leave.is_set() else None
-
-    def standing(self) -> Standing:
-        """Return what operators are told through Convex."""
-        reasons = self._own_reasons()  # trouble with Convex cannot be told to it
-        usual = "working" if self.worker.active else "idle"
-        return Standing(
-            slots=self._config.max_concurrent_jobs,
-            busy=self.worker.active,
-            state="; ".join(reason.words for reason in reasons)[:STATE_LIMIT] or usual,
-            key=" ".join(reason.key for reason in reasons),
-        )
 
     async def tell(self, standing: Standing) -> None:
         """Report to Convex once."""
@@ -171,13 +142,39 @@ class Process:
 
     async def probe(self) -> None:
         """Ask the model's service for next to nothing, with the credential. Raises JobError."""
+        listeners = claude.Listeners(metrics=self.metrics, seen=self._seen)
+        async with self._scratch("probe") as scratch:
+            await probe(self._tools.room, self._tools.claude, scratch, listeners)
+
+    async def keep_learning(self) -> None:
+        """Know the CLI's version, for ever: ask at the start, and when another was set."""
+        while True:
+            self._is_another_cli.clear()
+            await self._learn_version()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VERSION_RETRY if self._seen.trouble else None):
+                    await self._is_another_cli.wait()
+
+    async def _learn_version(self) -> None:
+        cli = Path(self._tools.claude.cli)
         try:
-            scratch = self._life.work() / "probe"
+            async with self._scratch("version") as scratch:
+                self._seen.version = await version_of(self._tools.room, cli, scratch)
+            self._seen.trouble = None
+        except JobError as error:
+            self._seen.version, self._seen.trouble = None, str(error)
+            logger.warning("the Claude CLI: %s", error)
+
+    @asynccontextmanager
+    async def _scratch(self, name: str) -> AsyncIterator[Path]:
+        """Give an empty directory that is gone after. Raises DiskTrouble."""
+        try:
+            scratch = self._life.work() / name
             scratch.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DiskTrouble(f"nothing could be made below TEMP_DIR: {error}") from error
         try:
-            await claude.probe(self._tools.room, self._tools.claude, scratch)
+            yield scratch
         finally:
             await to_the_end(remove(scratch))
 
@@ -185,26 +182,8 @@ class Process:
         """Return the seconds that a worker claims nothing after *error*."""
         return verdict(error, in_a_row=1, now=self._queue.now()).pause
 
-    def _reasons(self) -> tuple[Reason, ...]:
-        """Return everything that keeps this worker from its work."""
-        if not (trouble := self._convex.trouble):
-            return self._own_reasons()
-        return (*self._own_reasons(), Reason(key="trouble", words=f"Convex: {trouble}"))
-
-    def _own_reasons(self) -> tuple[Reason, ...]:
-        if not (ending := self._ending()):
-            return self.gate.reasons()
-        return (Reason(key="stopping", words=ending), *self.gate.reasons())
-
     def _host(self) -> tuple[Reason, ...]:
-        limits = Limits(
-            disk_floor=self._config.disk_floor, memory_pressure=self._config.memory_pressure_limit
-        )
-        found = refusals(readings(self._config), limits)
-        if unkept := self.outbox.in_memory:
-            words = f"{unkept} finished results could not be written below STATE_DIR"
-            found += (Reason(key="outbox", words=words),)
-        return found
+        return of_this_host(self._config, self.outbox)
 
     def _subscription(self) -> Subscription:
         config = self._config

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from fondation_worker import events
 from fondation_worker.clock import boottime
-from fondation_worker.queue import Claimed, Report
+from fondation_worker.queue import TOTAL_STEPS, Claimed, Report
 from fondation_worker.redact import Redactor
+from fondation_worker.snapshot import Running
+from fondation_worker.trace import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,14 @@ class Held(Protocol):
     def told(self) -> Report:
         """How far the work is."""
 
+    @property
+    def deadline(self) -> float:
+        """When the work is cancelled, in seconds on `boottime`."""
+
+    @property
+    def cancels(self) -> bool:
+        """Whether it is: a finished result is no work any more."""
+
     def lose(self, reason: str) -> None:
         """End the work at once."""
 
@@ -37,19 +47,24 @@ class Shown:
     claimed: Claimed
     lease: Held = field(repr=False)
     since: float  # seconds on `boottime`
+    trace: Trace = field(repr=False)
 
-    def to_document(self, *, now: float, redact: Redactor) -> dict[str, object]:
-        """Return what /health says of it; *now* is seconds since the epoch."""
-        told = self.lease.told
-        return {
-            "id": self.claimed.token.job_id,
-            "attempt": self.claimed.token.attempt,
-            "repository": self.claimed.job.repository,
-            "status": told.status,
-            "progress": redact(told.progress),
-            "currentStep": told.step,
-            "startedAt": round((now - (boottime() - self.since)) * 1000),
-        }
+    def looked_at(self, *, now: float, redact: Redactor) -> Running:
+        """Return how it stands; *now* is seconds since the epoch, by Convex's clock."""
+        told, here = self.lease.told, boottime()
+        return Running(
+            job_id=self.claimed.token.job_id,
+            attempt=self.claimed.token.attempt,
+            repository=redact(self.claimed.job.repository),
+            step=told.status,
+            step_number=told.step,
+            steps=TOTAL_STEPS,
+            progress=redact(told.progress),
+            started_at=now - (here - self.since),
+            age=here - self.since,
+            silent=self.trace.silent(here),
+            slack=self.lease.deadline - here if self.lease.cancels else None,
+        )
 
 
 class Board:
@@ -66,10 +81,11 @@ class Board:
         self._canceled: frozenset[Attempt] = frozenset()
 
     @contextmanager
-    def shown(self, claimed: Claimed, lease: Held) -> Iterator[None]:
-        """Show *claimed* while the body runs; a cancellation then loses its *lease*."""
+    def shown(self, claimed: Claimed, lease: Held, trace: Trace) -> Iterator[None]:
+        """Show *claimed* and its *trace* while the body runs; a cancellation loses its *lease*."""
         attempt = (claimed.token.job_id, claimed.token.attempt)
-        self._shown[attempt] = Shown(claimed=claimed, lease=lease, since=boottime())
+        since = boottime()
+        self._shown[attempt] = Shown(claimed=claimed, lease=lease, since=since, trace=trace)
         try:
             if attempt in self._canceled:  # the news was quicker than the first heartbeat
                 self.cancel(*attempt)

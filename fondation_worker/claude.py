@@ -4,28 +4,34 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from fondation_worker.account import Account
 from fondation_worker.clock import boottime
-from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError, OutOfMemory, TimedOut
+from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError, OutOfMemory
 from fondation_worker.invocation import Setup, order_for
 from fondation_worker.memory import kills
+from fondation_worker.metrics import Metrics
 from fondation_worker.result import Usage
 from fondation_worker.runner import Ended, Order, Room, Run
 from fondation_worker.stall import Limits, Watch
 from fondation_worker.telling import for_log, in_words
-from fondation_worker.transcript import Retrying, Transcript
-from fondation_worker.workspace import Workspace
+from fondation_worker.trace import Seen, Trace
+from fondation_worker.transcript import (
+    Event,
+    LimitReached,
+    Retrying,
+    Started,
+    ToolCall,
+    Transcript,
+)
 
-__all__ = ["Answer", "Limits", "Setup", "analyse", "order_for", "probe"]
+__all__ = ["Answer", "Limits", "Listeners", "Setup", "analyse", "order_for"]
 
 logger = logging.getLogger(__name__)
 
 COMMAND_NOT_RUN = 127  # the launcher's status, as a shell's, for a command that is not there
 _KILLED = {-9, 128 + 9}  # by SIGKILL, which was not ours; the second by way of a shell
-PROBE_LIMIT = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +42,41 @@ class Answer:
     usage: Usage
 
 
+def _unheard(*_: str) -> None:
+    """Take what nobody wants to hear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Who is told what is seen of a run."""
+
+    progress: Callable[[str], None] = _unheard  # what it looks at
+    log: Callable[[str, str], None] = _unheard  # level and text of what happens
+    metrics: Metrics = field(default_factory=Metrics)
+    trace: Trace = field(default_factory=Trace)
+    seen: Seen = field(default_factory=Seen)
+
+
 async def analyse(
     room: Room,
     order: Order,
     *,
-    progress: Callable[[str], None],
-    log: Callable[[str, str], None],
+    listeners: Listeners,
     limits: Limits,
 ) -> Answer:
-    """Run *order* to its end and return what Claude wrote.
+    """Run *order* to its end and return what Claude wrote; tell *listeners* what is seen.
 
-    On the way *progress* is told what it looks at, and *log* (level, text) what happens. Raises a
-    JobError unless all six conditions of `Account.success` hold; Stalled for a run that stands
-    still longer than *limits* allow. On cancel every process of the run is dead before the
+    Raises a JobError unless all six conditions of `Account.success` hold; Stalled for a run that
+    stands still longer than *limits* allow. On cancel every process of the run is dead before the
     cancellation goes on.
     """
-    account, kills_before = Account(), kills()
+    account, kills_before, log = Account(), kills(), listeners.log
     async with room.run(order) as run:
-        follower = _Follower(order, account, progress=progress, log=log)
-        halted = await follower.follow(run, limits)
+        follower = _Follower(order, account, listeners)
+        try:
+            halted = await follower.follow(run, limits)
+        finally:
+            follower.sum_up()
         ended = None if halted else await run.ended()
         complaint = run.complaint
     failure = halted.failure if halted else None
@@ -111,19 +133,14 @@ class _Halted:
 class _Follower:
     """Reads a run, and passes on what it says."""
 
-    def __init__(
-        self,
-        order: Order,
-        account: Account,
-        *,
-        progress: Callable[[str], None],
-        log: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, order: Order, account: Account, listeners: Listeners) -> None:
         self._tree = order.directory
         self._account = account
-        self._progress = progress
-        self._log = log
+        self._tell = listeners
         self._transcript = Transcript()
+        self._begun = boottime()
+        self._longest_silence = 0.0
+        self._has_spoken = False
 
     async def follow(self, run: Run, limits: Limits) -> _Halted | None:
         """Read *run* to the end of its output, to a refused credential, or until it stands still.
@@ -131,6 +148,7 @@ class _Follower:
         More tries with that credential would cost time and prove nothing.
         """
         watch = Watch(limits=limits, heard=boottime())
+        self._tell.trace.heard = watch.heard
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout(watch.left(boottime()))
         try:
@@ -148,23 +166,54 @@ class _Follower:
     def _take(self, chunk: bytes, watch: Watch) -> JobError | None:
         """Pass on what *chunk* says; return the refusal of the credential, if it is one."""
         now = boottime()
+        self._longest_silence = max(self._longest_silence, now - watch.heard)
         watch.hear(now)
+        self._tell.trace.heard = now
         for event in self._transcript.feed(chunk):
             self._account.take(event)
             watch.take(event, now)
+            self._measure(event, now)
             if line := for_log(event, self._tree):
-                self._log(*line)
+                self._tell.log(*line)
             if isinstance(event, Retrying) and event.status in {401, 403}:
                 return self._account.api_error()
             if words := in_words(event, self._tree):
-                self._progress(words)
+                self._tell.progress(words)
         return None
+
+    def _measure(self, event: Event, now: float) -> None:
+        metrics = self._tell.metrics
+        if not self._has_spoken:
+            self._has_spoken = True
+            metrics.first_event.observe(now - self._begun)
+        match event:
+            case Started():
+                self._tell.seen.version, self._tell.seen.trouble = event.version, None
+            case ToolCall():
+                metrics.tool_call(event.name)
+            case Retrying():
+                metrics.retry(event.status)
+            case LimitReached():
+                metrics.limits.inc()
+                self._tell.seen.limit_resets_at = event.resets_at
+
+    def sum_up(self) -> None:
+        """Count what the run cost, however it ended, and its longest silence."""
+        trace = self._tell.trace
+        if trace.heard is not None:
+            silence = max(self._longest_silence, boottime() - trace.heard)
+            self._tell.metrics.longest_silence.observe(silence)
+        trace.heard = None
+        if finished := self._account.finished:
+            trace.usage = finished.usage
+            self._tell.metrics.cost(finished.usage, finished.shares)
 
     def note(self, ended: Ended) -> None:
         """Log what the run used and left behind."""
         logger.info(
             "the CLI used %.0f MiB and %.1f s of CPU", ended.max_rss / 1048576, ended.cpu_seconds
         )
+        self._tell.metrics.orphans.inc(ended.killed)
         read = self._transcript
         if ended.killed or read.broken or read.unknown:
             logger.info(
@@ -178,31 +227,3 @@ async def _closed(output: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for chunk in output:
         yield chunk
     yield b"\n"
-
-
-async def probe(room: Room, setup: Setup, scratch: Path) -> None:
-    """Ask the model for one word, to learn whether it can be asked at all; takes a minute at most.
-
-    In *scratch*, an empty directory, with the CLI, the environment and the room of every run, and
-    without tools. Raises CredentialRefused or another JobError.
-    """
-    places = Workspace(tree=scratch / "tree", home=scratch / "home", scratch=scratch / "tmp")
-    try:
-        for place in (places.tree, places.home, places.scratch):
-            place.mkdir(mode=0o700)
-    except OSError as error:
-        raise DiskTrouble(f"{scratch}: nothing could be made in it: {error.strerror}") from error
-    order = order_for(setup, "Answer with the word: ready", None, places.tree, places, tools="")
-    limits = Limits(stall=PROBE_LIMIT, tool=PROBE_LIMIT, after_result=1.0)
-    scope = asyncio.timeout(PROBE_LIMIT)
-    try:
-        async with scope:
-            await analyse(room, order, progress=_unheard, log=_unheard, limits=limits)
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        raise TimedOut(f"the model did not answer a test within {PROBE_LIMIT:g} s") from None
-
-
-def _unheard(*_: str) -> None:
-    """Take what nobody wants to hear."""

@@ -42,6 +42,7 @@ class Checkout:
     commit: str
     directory: Path  # where the analysis looks: the tree, or the subdirectory asked for
     files: int
+    size: int  # bytes of the commit's files
 
 
 async def clone(
@@ -73,7 +74,7 @@ async def clone(
         raise CloneFailed(f"the clone took longer than {time_limit:g} s (CLONE_TIMEOUT)") from None
     try:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(THREADS, _settle, source, tree)
+        return await loop.run_in_executor(THREADS, _settle, source, tree, judge.size)
     except OSError as error:
         raise DiskTrouble(f"{tree}: the checkout cannot be settled: {error.strerror}") from error
 
@@ -128,8 +129,8 @@ async def _fetch(place: Place, source: Source, limits: Limits) -> None:
             return
 
 
-def _settle(source: Source, tree: Path) -> Checkout:
-    """Read what was fetched, then drop git's own files: a tool might use them."""
+def _settle(source: Source, tree: Path, size: int) -> Checkout:
+    """Read what was fetched, *size* bytes, then drop git's own files: a tool might use them."""
     with git.Repo(tree) as repository:  # reads a file; starts no process
         commit = git.SymbolicReference.dereference_recursive(repository, "HEAD")
     if source.commit and commit != source.commit:
@@ -141,7 +142,7 @@ def _settle(source: Source, tree: Path) -> Checkout:
     files = _count_files(directory)
     if not files:
         raise RepositoryEmpty(f"commit {commit} has no file to analyse")
-    return Checkout(commit=commit, directory=directory, files=files)
+    return Checkout(commit=commit, directory=directory, files=files, size=size)
 
 
 def _count_files(directory: Path) -> int:

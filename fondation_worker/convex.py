@@ -12,8 +12,8 @@ import io
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -27,6 +27,9 @@ from fondation_worker.errors import FunctionFailed, LeaseLost, NotStaged, Refuse
 logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
+Called = Callable[[str, str, float], None]
+"""Takes what was called, how it came out (`metrics.CONVEX_OUTCOMES`) and how many seconds it took.
+"""
 
 NOT_ASKED = "not asked yet"
 KEY_REFUSED = (
@@ -52,11 +55,20 @@ class Convex:
     Redirects are not followed: the key would go where they lead.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, functions: str) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        functions: str,
+        called: Called | None = None,
+    ) -> None:
+        self._called = called or _unheard
         self._session = session
         self._url = url
         self._functions = functions
         self.trouble: str | None = NOT_ASKED  # why the last call had no answer, if it had none
+        self.troubled_since = boottime()  # where there is trouble
+        self.answered: float | None = None  # when it last did what it was asked, on `boottime`
         self.first_contact = asyncio.Event()  # made, or found impossible
         self.is_unreachable = False  # the last call was not answered, not even with an error
         self.silences = 0  # how many calls Convex did not answer, not even with an error
@@ -80,22 +92,56 @@ class Convex:
     ) -> Any:
         body = {"path": self._functions + path, "format": "json", "args": [_encode(arguments)]}
         try:
-            answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
-            value = _value(path, answer)
+            with self._measured(path):
+                answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
+                value = _value(path, answer)
         except Unreachable as error:
             if not aside or self.trouble == NOT_ASKED:
-                self.trouble = str(error)
+                self._is_unwell(str(error))
             raise
         except Refused as error:
-            self.trouble = KEY_REFUSED if error.code == "unauthorized" else None
+            if error.code == "unauthorized":
+                self._is_unwell(KEY_REFUSED)
+            else:
+                self._is_well()
             raise
         except LeaseLost:
-            self.trouble = None
+            self._is_well()
             raise
         finally:
             self.first_contact.set()
-        self.trouble = None
+        self._is_well()
         return value
+
+    def _is_well(self) -> None:
+        self.trouble, self.answered = None, boottime()
+
+    def _is_unwell(self, words: str) -> None:
+        if self.trouble is None:
+            self.troubled_since = boottime()
+        self.trouble = words
+
+    @contextmanager
+    def _measured(self, what: str) -> Iterator[None]:
+        """Tell how the body came out, and how long it took."""
+        begun, outcome = boottime(), "unreachable"  # a cancelled call had no answer either
+        try:
+            yield
+            outcome = "ok"
+        except LeaseLost:
+            outcome = "lease_lost"
+            raise
+        except NotStaged:  # no failure: `complete` is offered first, and says what to stage
+            outcome = "ok"
+            raise
+        except Refused:
+            outcome = "refused"
+            raise
+        except FunctionFailed:
+            outcome = "failed"
+            raise
+        finally:
+            self._called(what, outcome, boottime() - begun)
 
     async def _post(self, url: str, body: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         try:
@@ -135,6 +181,10 @@ class Convex:
             "Content-Type": "text/markdown; charset=utf-8",
             "Digest": f"sha-256={digest}",
         }
+        with self._measured("upload"):
+            return await self._upload(url, content, headers)
+
+    async def _upload(self, url: str, content: bytes, headers: Mapping[str, str]) -> str:
         limit = aiohttp.ClientTimeout(total=120, connect=CONNECT_LIMIT)
         try:
             async with self._session.post(
@@ -162,12 +212,15 @@ class Convex:
 
 
 @asynccontextmanager
-async def connect(url: str, functions: str) -> AsyncIterator[Convex]:
-    """Give the functions of the deployment at *url* in folder *functions*; close the pool after."""
+async def connect(url: str, functions: str, called: Called | None = None) -> AsyncIterator[Convex]:
+    """Give the functions of the deployment at *url* in folder *functions*; close the pool after.
+
+    Each call is told to *called*.
+    """
     limit = aiohttp.ClientTimeout(total=CALL_LIMIT, connect=CONNECT_LIMIT)
     headers = {"Convex-Client": f"fondation-worker-{__version__}"}
     async with aiohttp.ClientSession(timeout=limit, headers=headers, trust_env=True) as session:
-        yield Convex(session, url, functions)
+        yield Convex(session, url, functions, called)
 
 
 async def until_answered(
@@ -236,6 +289,10 @@ def _refusal(path: str, data: Any) -> Exception:
         case code:
             words = [str(data[key]) for key in ("field", "message") if data.get(key)]
             return Refused(str(code), ": ".join([path, *words])[:500])
+
+
+def _unheard(*_: object) -> None:
+    """Take what nobody wants to hear."""
 
 
 def _words(error: BaseException) -> str:

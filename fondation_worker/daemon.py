@@ -21,13 +21,16 @@ from fondation_worker.host import kept_label, settled_on_this_host
 from fondation_worker.installation import differing
 from fondation_worker.leftovers import MARK
 from fondation_worker.life import lived
+from fondation_worker.metrics import Exposition, Metrics
 from fondation_worker.presence import present
 from fondation_worker.reload import Reloaded, Reloader
 from fondation_worker.slots import Ends
 from fondation_worker.statusline import in_one_line
 from fondation_worker.systemd import Manager
 from fondation_worker.web.control import Controls, control_server
-from fondation_worker.web.health import health_server
+from fondation_worker.web.figures import figures_of
+from fondation_worker.web.health import aliveness_of, health_of, readiness_of
+from fondation_worker.web.server import Handler, web_server
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
     loaded, config = config, settled_on_this_host(config)
     worker_id = config.worker_id or kept_label(config.state_dir)
     instance = f"{worker_id}-{secrets.token_hex(4)}"
-    ends, reload_asked = Ends(), asyncio.Event()
+    ends, reload_asked, metrics = Ends(), asyncio.Event(), Metrics()
     _heed_signals(ends, reload_asked)
     logs.of(instance)
     words = "fondation-worker %s starts as %s"
@@ -56,19 +59,22 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
     os.environ[MARK] = instance  # for git and the CLI: by it a later life finds what they left
     async with (
         lived(config.state_dir, config.temp_dir, instance) as life,
-        connect(config.convex_url, config.convex_functions) as convex,
+        connect(config.convex_url, config.convex_functions, metrics.called) as convex,
     ):
-        process = Process(config, convex, worker_id, life, ends, to_journal=manager.has_journal)
+        process = Process(
+            config, convex, worker_id, life, ends, metrics=metrics, to_journal=manager.has_journal
+        )
+        await asyncio.to_thread(process.history.load)
         await process.outbox.adopt()
         reloader = Reloader(loaded, load, process.change)
         reload = partial(_reload, reloader, manager, process)
         async with (
             _asked(config, process, reload, manager),
-            present(process.tell, process.standing),
+            present(process.tell, process.lookout.standing),
             cared_for(
                 manager,
                 ends,
-                look=process.situation,
+                look=process.lookout.situation,
                 changed=process.worker.changed,
                 contact=convex.first_contact.wait,
             ),
@@ -96,7 +102,7 @@ async def _asked(
 ) -> AsyncIterator[None]:
     """Answer over HTTP while the body runs, on the sockets that *manager* handed over, or ours."""
     controls = Controls(
-        look=process.look,
+        look=process.lookout.look,
         pause=process.pause.begin,
         resume=process.pause.end,
         reload=lambda secrets: reload(secrets).to_document(),
@@ -104,11 +110,23 @@ async def _asked(
     ports = manager.of_family((socket.AF_INET, socket.AF_INET6))
     files = manager.of_family((socket.AF_UNIX,))
     fallback = config.state_dir / CONTROL_NAME
+    pages = _pages(process)
     async with (
-        health_server(config.health_address, process.look, ports) as process.no_port,
+        web_server(config.health_address, pages, ports) as process.lookout.no_port,
         control_server(config.control_socket, controls, fallback=fallback, inherited=files),
     ):
         yield
+
+
+def _pages(process: Process) -> Mapping[str, Handler]:
+    """Return what is answered over HTTP."""
+    look, history = process.lookout.look, process.history
+    return {
+        "/health": health_of(look),
+        "/livez": aliveness_of(look),
+        "/readyz": readiness_of(look),
+        "/metrics": figures_of(look, history, Exposition(process.metrics, look)),
+    }
 
 
 def _reload(
@@ -124,7 +142,7 @@ def _reload(
     try:
         return reloader.reload(changed)
     finally:
-        manager.is_ready(in_one_line(process.situation()))
+        manager.is_ready(in_one_line(process.lookout.situation()))
 
 
 @asynccontextmanager
@@ -155,6 +173,8 @@ async def _beside(
             group.create_task(process.listener.run()),
             group.create_task(process.outbox.keep_offering()),
             group.create_task(keep_testing(process.gate, process.probe, process.pause_for)),
+            group.create_task(process.keep_learning()),
+            group.create_task(process.ticks.keep(process.metrics.lateness.observe)),
             group.create_task(heed_hangup()),
             group.create_task(heed_upgrade()),
         ]

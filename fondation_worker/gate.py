@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fondation_worker import events
-from fondation_worker.admission import Reason
+from fondation_worker.admission import Level, Reason
 from fondation_worker.clock import boottime
 from fondation_worker.errors import CredentialRefused, JobError, Wait
 from fondation_worker.pause import Pause
@@ -26,10 +26,17 @@ LONGEST_TEST = 3600.0
 class Gate:
     """Whether this worker may claim now, and if not, why.
 
-    *host* reads what of the host speaks against it. Before a claim it is always asked.
+    *host* reads what of the host speaks against it. Before a claim it is always asked. Each reason
+    that begins to hold is told to *held*, by its key.
     """
 
-    def __init__(self, host: Callable[[], tuple[Reason, ...]], pause: Pause) -> None:
+    def __init__(
+        self,
+        host: Callable[[], tuple[Reason, ...]],
+        pause: Pause,
+        held: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._held = held
         self._host = host
         self._pause = pause
         self._host_says: tuple[Reason, ...] = ()
@@ -37,6 +44,7 @@ class Gate:
         self._until: dict[str, tuple[float, str]] = {}  # by key: when on `boottime`, and why
         self._refusal: str | None = None
         self._refused = asyncio.Event()  # set while there is a refusal
+        self._is_accepted = False  # a run or a test went through with this credential
         self._told: frozenset[str] = frozenset()
         self.test_now = False  # there is a new credential: nothing to wait for
 
@@ -50,6 +58,19 @@ class Gate:
         """Whether the model's service refused the credential, and has not taken it since."""
         return self._refusal is not None
 
+    @property
+    def credential(self) -> str:
+        """What is known of the credential: `untested`, `accepted` or `refused`."""
+        if self._refusal is not None:
+            return "refused"
+        return "accepted" if self._is_accepted else "untested"
+
+    def waits(self, key: str) -> float | None:
+        """Return the seconds for which `close` still holds under *key*; None: it does not."""
+        until, _ = self._until.get(key, (0.0, ""))
+        left = until - boottime()
+        return left if left > 0 else None
+
     def close(self, key: str, seconds: float, words: str) -> None:
         """Claim nothing for *seconds*, because of *words*; what *key* closed before is replaced."""
         self._until[key] = (boottime() + seconds, words)
@@ -60,14 +81,23 @@ class Gate:
 
     def refuse(self, words: str) -> None:
         """Claim nothing until the credential has passed a test."""
-        self._refusal = words
+        self._refusal, self._is_accepted = words, False
         self.test_now = False  # it was the new credential, if there is one
         self._refused.set()
 
     def accept(self) -> None:
         """Take note that the model's service takes the credential."""
-        self._refusal = None
+        self._refusal, self._is_accepted = None, True
         self._refused.clear()
+
+    def worked(self) -> None:
+        """Take note that a run went through with the credential; a refusal since then stands."""
+        self._is_accepted = self._refusal is None
+
+    def renew_credential(self) -> None:
+        """Take note of a new credential: nothing is known of it; a refusal is tested at once."""
+        self.open("model")
+        self.test_now, self._is_accepted = True, False
 
     async def refused(self) -> None:
         """Wait until the credential is refused."""
@@ -79,12 +109,15 @@ class Gate:
             self._ask_host()
         found = []
         if paused := self._pause.reason:
-            found.append(Reason(key="paused", words=f"paused: {paused}"))
+            words = f"paused: {paused}"
+            found.append(Reason(key="paused", words=words, level=Level.DEGRADED))
         if self._refusal:
             found.append(Reason(key="credential", words=f"credential refused: {self._refusal}"))
-        for key, (until, words) in self._until.items():
+        for key, (until, why) in self._until.items():
             if (left := until - boottime()) > 0:
-                found.append(Reason(key=key, words=f"waiting for {left:.0f} s: {words}"))
+                level = Level.UNHEALTHY if key == KEY else Level.DEGRADED
+                words = f"waiting for {left:.0f} s: {why}"
+                found.append(Reason(key=key, words=words, level=level))
         return (*found, *self._host_says)
 
     def _ask_host(self) -> None:
@@ -106,6 +139,7 @@ class Gate:
             if reason.key not in self._told:
                 event = _EVENTS.get(reason.key, events.HELD)
                 logger.warning("claiming nothing: %s", reason.words, extra=event.extra)
+                self._held(reason.key)
         if self._told and not keys:
             logger.info("claiming again", extra=events.RESUMED.extra)
         self._told = keys

@@ -23,6 +23,8 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel has no PSI
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
+MEMORY_INFO = Path("/proc/meminfo")
+_MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", re.MULTILINE)
 _SOME = re.compile(r"^some avg10=([0-9.]+) ", re.MULTILINE)
 
 # What git, the CLI and TLS need of the environment. Everything else is dropped as soon as the
@@ -154,6 +156,12 @@ def place(setting: str, directory: Path) -> Place:
         elif not os.access(directory, os.W_OK | os.X_OK):
             trouble = "this user may not write to it"
     return Place(setting=setting, path=str(directory), free=free, inodes=inodes, trouble=trouble)
+
+
+def memory() -> tuple[int, int]:
+    """Return the bytes of memory that this host has, and those that are available."""
+    found = dict(_MEMORY.findall(MEMORY_INFO.read_text(encoding="ascii")))
+    return int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
 
 
 def _pressure(file: Path) -> float | None:

@@ -61,6 +61,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     model: str | None = None
     timeout_ms: float | None = None
     priority: int = 0
+    due_at: float | None = None  # milliseconds since the epoch, by Convex's clock
 
     @classmethod
     def from_document(cls, document: object) -> "Job":

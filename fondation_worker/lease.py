@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 Renew = Callable[[int, Report], Awaitable[float]]
 """Sends heartbeat n with a report; returns the new deadline. Raises LeaseLost, Unreachable."""
 
+Renewed = Callable[[float | None], None]
+"""Takes how many seconds the work could still have gone on when it was renewed; None: it was not.
+"""
+
 TICK = 1.0  # seconds between two looks at the deadline
 REPORT_INTERVAL = 2.0  # seconds: a change of progress is told no more often
 LONGEST_MARGIN = 5.0  # seconds before the lease's end at which the work is cancelled
@@ -28,9 +32,10 @@ RETRY_INTERVAL = 2.0  # seconds before a heartbeat without an answer is sent aga
 class Lease:
     """What the work sees of its lease: a place to say how far it is."""
 
-    def __init__(self, deadline: float, renew: Renew) -> None:
+    def __init__(self, deadline: float, renew: Renew, renewed: Renewed) -> None:
         self.deadline = deadline  # seconds on `boottime`
         self._renew = renew
+        self.renewed = renewed
         self._beat = 0
         self._report = Report()
         self.changed = asyncio.Event()
@@ -74,7 +79,9 @@ class Lease:
         self._beat += 1
         self.changed.clear()
         self._is_urgent.clear()
-        self.deadline = await self._renew(self._beat, self._report) - margin
+        until = await self._renew(self._beat, self._report)
+        self.renewed(self.deadline - boottime())
+        self.deadline = until - margin
 
     async def keep(self, interval: Callable[[], float], margin: float) -> None:
         """Renew for ever, every *interval* seconds, and soon after each change of progress."""
@@ -87,6 +94,7 @@ class Lease:
                 retry = float("inf")
             except (TimeoutError, Unreachable, Refused) as error:  # the deadline decides
                 logger.warning("heartbeat %d: %s", self._beat, str(error) or "no answer")
+                self.renewed(None)
                 retry = RETRY_INTERVAL
 
     async def _until_due(self, interval: Callable[[], float], retry: float) -> None:
@@ -105,7 +113,12 @@ class Lease:
 
 @contextlib.asynccontextmanager
 async def held(
-    deadline: float, renew: Renew, *, interval: Callable[[], float], lease_time: float
+    deadline: float,
+    renew: Renew,
+    *,
+    interval: Callable[[], float],
+    lease_time: float,
+    renewed: Renewed = lambda _: None,
 ) -> AsyncIterator[Lease]:
     """Run the body while the lease that ends at *deadline* holds; renew it every *interval* s.
 
@@ -115,7 +128,7 @@ async def held(
     in an ExceptionGroup: turn what is expected into values inside.
     """
     margin = min(LONGEST_MARGIN, lease_time / 10)
-    lease = Lease(deadline - margin, renew)
+    lease = Lease(deadline - margin, renew, renewed)
     await _first_renewal(lease, margin)
     loss: LeaseLost | None = None
     left = False  # the body is over, however it ended: there is nothing to cancel any more
@@ -158,8 +171,10 @@ async def _first_renewal(lease: Lease, margin: float) -> None:
             async with asyncio.timeout(left):
                 return await lease.beat(margin)
         except TimeoutError:
+            lease.renewed(None)
             continue
         except Unreachable as error:
+            lease.renewed(None)
             logger.warning("first heartbeat: %s", error)
         await asyncio.sleep(min(0.5, left))
 

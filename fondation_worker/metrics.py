@@ -7,6 +7,7 @@ those. What is a state and no event is not kept here, but read from a snapshot w
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fondation_worker.result import Usage
+from fondation_worker.result import Share, Usage
 from fondation_worker.snapshot import Snapshot
 from fondation_worker.verdict import ACTIONS
 
@@ -32,13 +33,13 @@ _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # second
 _WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 _STEPS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _SILENCES = (1, 5, 10, 30, 60, 120, 300, 600, 1200)
-_SLACKS = (0, 5, 10, 20, 30, 40, 50, 60, 120, 300)
+_SLACKS = (0, 5, 15, 30, 60, 90, 120, 180, 240, 300, 600)
 _LATENESS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60)
 _SIZES = tuple(2**10 * 4**n for n in range(11))  # bytes: 1 KiB to 1 GiB
 _PRICES = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)  # dollars
 
 FAILED_OUTCOMES = ("pending", "dead")  # the job's status after an attempt that failed
-OTHER_OUTCOMES = ("completed", "released", "canceled", "lost", "refused", "fault")
+OTHER_OUTCOMES = ("completed", "released", "kept", "canceled", "lost", "refused", "fault")
 RENEWAL_OUTCOMES = ("ok", "failed")
 RESULT_OUTCOMES = ("accepted", "refused")
 TOKEN_CLASSES = ("input", "output", "cache_read", "cache_creation")
@@ -46,7 +47,8 @@ TOOLS = ("Read", "Glob", "Grep")
 STATUSES = ("400", "401", "403", "404", "408", "413", "429", "500", "502", "503", "504", "529")
 CONVEX_OUTCOMES = ("ok", "refused", "lease_lost", "failed", "unreachable")
 WAKE_SOURCES = ("start", "push", "due", "poll")
-PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox", "stopping")
+PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox")
+STATES = (*PAUSES, "trouble", "stopping", OTHER)  # what keeps from claiming, at one moment
 
 
 class Metrics:
@@ -62,7 +64,7 @@ class Metrics:
         self.job_seconds = self._histogram(
             "job_duration_seconds", "How long an attempt took.", _STEPS, "outcome"
         )
-        self.step_seconds = self._histogram(
+        self._step_seconds = self._histogram(
             "job_step_duration_seconds", "How long one step of an attempt took.", _STEPS, "step"
         )
         self.queue_wait = self._histogram(
@@ -70,18 +72,18 @@ class Metrics:
         )
         self.pickup = self._histogram(
             "job_pickup_seconds",
-            "The same of jobs that an idle slot took, by what woke it.",
+            "The same, by what woke the slot; start: it had just begun, or ended a job.",
             _WAITS,
             "source",
         )
-        self.wakeups = self._counter("wakeups", "Wake-ups of idle slots.", "source")
-        self.renewals = self._counter("lease_renewals", "Renewals of leases.", "outcome")
-        self.slack = self._histogram(
+        self._wakeups = self._counter("wakeups", "Wake-ups of idle slots.", "source")
+        self._renewals = self._counter("lease_renewals", "Renewals of leases.", "outcome")
+        self._slack = self._histogram(
             "lease_renewal_slack_seconds",
             "How long the work could have gone on when its lease was renewed.",
             _SLACKS,
         )
-        self.calls = self._histogram(
+        self._calls = self._histogram(
             "convex_call_duration_seconds", "Calls to Convex.", _CALLS, "function", "outcome"
         )
         self.clone_seconds = self._histogram(
@@ -120,7 +122,7 @@ class Metrics:
         self.orphans = self._counter(
             "orphans_killed", "Processes that a run left behind, and that were killed."
         )
-        self.results = self._counter(
+        self._results = self._counter(
             "results", "Finished results that Convex decided on.", "outcome"
         )
         self._pauses = self._counter(
@@ -142,9 +144,9 @@ class Metrics:
         known: tuple[tuple[Counter | Histogram, Iterable[str]], ...] = (
             (self.job_seconds, (*FAILED_OUTCOMES, *OTHER_OUTCOMES)),
             (self.pickup, WAKE_SOURCES),
-            (self.wakeups, WAKE_SOURCES[1:]),
-            (self.renewals, RENEWAL_OUTCOMES),
-            (self.results, RESULT_OUTCOMES),
+            (self._wakeups, WAKE_SOURCES[1:]),
+            (self._renewals, RENEWAL_OUTCOMES),
+            (self._results, RESULT_OUTCOMES),
             (self._pauses, (*PAUSES, OTHER)),
             (self._retries, (*STATUSES, "none", OTHER)),
             (self._tool_calls, (*TOOLS, OTHER)),
@@ -153,23 +155,49 @@ class Metrics:
             for value in values:
                 metric.labels(value)
 
-    def cost(self, usage: Usage) -> None:
-        """Count what a run cost; a figure that the CLI did not give counts for nothing."""
-        model = self._known(usage.model or "unknown")
-        figures = (
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_creation_tokens,
-        )
-        for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
-            self._tokens.labels(model, kind).inc(figure or 0)
-        self._dollars.labels(model).inc(usage.cost_usd or 0)
-        if (
-            usage.cost_usd is not None
-        ):  # its sum begins at zero; a model is not known before it costs
-            self._prices.observe(usage.cost_usd)
+    def cost(self, usage: Usage, shares: Iterable[Share]) -> None:
+        """Count what a run cost, by the models' *shares* where the CLI told them.
+
+        A figure that it did not give counts for nothing.
+        """
         self.turns.inc(usage.turns or 0)
+        if usage.cost_usd is not None:  # this sum begins at 0: no model is known before it costs
+            self._prices.observe(usage.cost_usd)
+        for share in tuple(shares) or (_whole(usage),):
+            model = self._known(share.model)
+            figures = (
+                share.input_tokens,
+                share.output_tokens,
+                share.cache_read_tokens,
+                share.cache_creation_tokens,
+            )
+            for kind, figure in zip(TOKEN_CLASSES, figures, strict=True):
+                self._tokens.labels(model, kind).inc(figure)
+            self._dollars.labels(model).inc(share.cost_usd)
+
+    def called(self, what: str, outcome: str, seconds: float) -> None:
+        """Count a call to Convex."""
+        self._calls.labels(what, outcome).observe(seconds)
+
+    def woken(self, source: str) -> None:
+        """Count what woke an idle slot."""
+        self._wakeups.labels(source).inc()
+
+    def result(self, outcome: str) -> None:
+        """Count what Convex decided on a finished result."""
+        self._results.labels(outcome).inc()
+
+    def renewal(self, slack: float | None) -> None:
+        """Count a renewal of a lease, and the seconds that were left then; None: it failed."""
+        self._renewals.labels("failed" if slack is None else "ok").inc()
+        if slack is not None:
+            self._slack.observe(max(0.0, slack))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure how long one step of a job takes, however it ends."""
+        with self._step_seconds.labels(name).time():
+            yield
 
     def tool_call(self, name: str) -> None:
         """Count a call of the CLI's tool *name*."""
@@ -201,11 +229,23 @@ class Metrics:
         )
 
 
+def _whole(usage: Usage) -> Share:
+    """Return the whole cost of a run as one share."""
+    return Share(
+        model=usage.model or "unknown",
+        cost_usd=usage.cost_usd or 0.0,
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        cache_read_tokens=usage.cache_read_tokens or 0,
+        cache_creation_tokens=usage.cache_creation_tokens or 0,
+    )
+
+
 def pause_of(key: str) -> str:
     """Return the label for a reason's *key*."""
     first = key.split(maxsplit=1)[0]
     word = {"unwritable": "disk", "inodes": "disk"}.get(first, first)
-    return word if word in PAUSES else OTHER
+    return word if word in STATES else OTHER
 
 
 class States(Collector):
@@ -240,19 +280,12 @@ def _of_worker(now: Snapshot) -> Iterator[Metric]:
         "paused",
         "1 while this keeps the worker from claiming.",
         "reason",
-        {reason: reason in held for reason in (*PAUSES, OTHER)},
+        {reason: reason in held for reason in STATES},
     )
 
 
 def _of_jobs(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("slots", "Jobs that may run at once.", now.slots)
-    words = "How long a setting allows: alerts compare with it."
-    limits = {
-        "LEASE_TIME": now.limits.lease,
-        "JOB_TIMEOUT": now.limits.job,
-        "STALL_TIME": now.limits.silence,
-    }
-    yield _gauges("limit_seconds", words, "setting", limits)
     yield _gauge("active_jobs", "Jobs that run.", len(now.running))
     oldest = max((job.age for job in now.running), default=0.0)
     yield _gauge("job_age_seconds", "How long the oldest job runs; 0 for none.", oldest)
@@ -261,6 +294,10 @@ def _of_jobs(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("claude_silent_seconds", words, silent)
     words = "The least time before a job would be cancelled; missing while none runs."
     yield _gauge("lease_slack_seconds", words, now.slack)
+    yield _gauge("lease_time_seconds", "LEASE_TIME: what a renewal gives.", now.lease_time)
+    yield _gauge("job_timeout_seconds", "JOB_TIMEOUT: what an attempt may take.", now.job_timeout)
+    words = "STALL_TIME: how long a run may be silent while no tool runs."
+    yield _gauge("stall_time_seconds", words, now.stall_time)
 
 
 def _of_convex(now: Snapshot) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ after a start or an outage, so that nobody claims the job whose result waits her
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,9 +63,20 @@ class _Waiting:
 
 
 class Outbox:
-    """The results of this life, and those of earlier ones that belong to *deployment*."""
+    """The results of this life, and those of earlier ones that belong to *deployment*.
 
-    def __init__(self, life: Life, claims: Claims, deployment: Deployment, queue: Queue) -> None:
+    What Convex decides on one is told to *decided*: `accepted` or `refused`.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        claims: Claims,
+        deployment: Deployment,
+        queue: Queue,
+        decided: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._decided = decided
         self._life = life
         self._claims = claims
         self._deployment = deployment
@@ -316,6 +328,7 @@ class Outbox:
     def _settle(self, waiting: _Waiting) -> None:
         """Forget a result that Convex has taken."""
         self._end(waiting)
+        self._decided("accepted")
         if waiting.place is None:
             return
         gone = waiting.place.with_name(f".{waiting.place.name}")
@@ -329,6 +342,7 @@ class Outbox:
     def _refuse(self, waiting: _Waiting, error: Exception) -> None:
         """Put away a result that will never be taken."""
         self._end(waiting, is_reported=not isinstance(error, Damaged))
+        self._decided("refused")
         if waiting.place:
             self._put_away(waiting.place, str(error))
         self._let_go()

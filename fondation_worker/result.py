@@ -56,6 +56,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one model had of a run's cost, as the CLI reported it."""
+
+    model: str
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One document, whole. `index` is its place in the result."""
 

@@ -257,7 +257,7 @@ SETTINGS = (
     Setting(name="CLAUDE_CONFIG_DIR", parse=_directory, default=None,
             example="/home/worker/.claude", help="a login of the CLI, used where neither key nor token is set"),
     Setting(name="HEALTH_ADDRESS", parse=_address, default="127.0.0.1:8080", restart=True,
-            example="127.0.0.1:8081", help="where GET /health is answered; off for nowhere"),
+            example="127.0.0.1:8081", help="where health, metrics and the status page are; off for nowhere"),
     Setting(name="LOG_FORMAT", parse=_choice("text", "json"), default="text",
             example="json", help="how log lines look"),
     Setting(name="LOG_LEVEL", parse=_choice("debug", "info", "warning", "error"), default="info",

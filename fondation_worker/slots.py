@@ -10,8 +10,10 @@ from fondation_worker.config import Config
 from fondation_worker.convex import KEY_REFUSED
 from fondation_worker.errors import CredentialRefused, LeaseLost, Refused
 from fondation_worker.gate import KEY, Gate
-from fondation_worker.pipeline import Tools, run_job
+from fondation_worker.ledger import Ledger
+from fondation_worker.pipeline import JobEnd, Tools, run_job
 from fondation_worker.queue import Claimed, Idle
+from fondation_worker.trace import Trace
 from fondation_worker.verdict import Verdict
 from fondation_worker.wakeup import EMPTY_WAIT, Bell
 
@@ -55,8 +57,11 @@ class Past:
 class Worker:
     """The slots of one process, and what they share."""
 
-    def __init__(self, config: Config, tools: Tools, bell: Bell, gate: Gate, ends: Ends) -> None:
+    def __init__(
+        self, config: Config, tools: Tools, bell: Bell, gate: Gate, ledger: Ledger, ends: Ends
+    ) -> None:
         self.active = 0
+        self._ledger = ledger
         self.past: Past | None = None
         self.changed = asyncio.Event()  # set when a job begins or ends; who waits for it clears it
         self._config = config
@@ -145,7 +150,7 @@ class Worker:
             claimed, woken_by = found
             await self._tell_others(woken_by)
             with logs.about(claimed.token, claimed.job.repository):
-                await self._do(claimed)
+                await self._do(claimed, woken_by)
 
     async def _next_job(self, number: int) -> tuple[Claimed, str] | None:
         """Return a job that is ours, and what woke us to it; None when it is time to stop."""
@@ -160,6 +165,7 @@ class Worker:
                     if isinstance(answer, Claimed):
                         return answer, woken_by
                     woken_by = await self._bell.wait(heard=heard, next_in=answer.next_in)
+                    self._tools.metrics.woken(woken_by)
         except TimeoutError:
             return None
         finally:
@@ -209,24 +215,40 @@ class Worker:
         if self._config.max_concurrent_jobs > 1:
             await self._bell.ring()
 
-    async def _do(self, claimed: Claimed) -> None:
+    async def _do(self, claimed: Claimed, woken_by: str) -> None:
         """Do one job, and take from its end whether to go on claiming."""
         job, tools = claimed.job, self._tools
         logger.info(
             "claimed: %s, attempt %d of %d",
             job.repository, job.attempts + 1, job.max_attempts, extra=events.CLAIMED.extra,
         )  # fmt: skip
+        self._ledger.began(claimed, woken_by)
         self.active += 1
         self.changed.set()
         try:
-            end = await run_job(claimed, tools, waits=self._waits)
+            end = await self._written_down(claimed)
         finally:
             self.active -= 1
         self.past = Past(at=boottime(), words=end.words)
         self.changed.set()
-        self._heed(
-            end.verdict, has_changed=tools.claude.credential != self._tools.claude.credential
-        )
+        has_changed = tools.claude.credential != self._tools.claude.credential
+        if end.outcome == "completed" and not has_changed:
+            self._gate.worked()
+        self._heed(end.verdict, has_changed=has_changed)
+
+    async def _written_down(self, claimed: Claimed) -> JobEnd:
+        """Do one job; write down how it ended, also when it is cancelled."""
+        begun, trace, tools = boottime(), Trace(), self._tools
+        end = JobEnd(words="stopped", outcome="released")
+        try:
+            end = await run_job(claimed, tools, trace, waits=self._waits)
+        except asyncio.CancelledError:
+            if tools.outbox.is_on_disk(claimed.token):
+                end = JobEnd(words="stopped, with a result", outcome="kept")
+            raise
+        finally:
+            self._ledger.ended(claimed, end, seconds=boottime() - begun, trace=trace)
+        return end
 
     def _heed(self, verdict: Verdict | None, *, has_changed: bool) -> None:
         """Close the gate if what ended a job would end every other as well.

@@ -24,7 +24,7 @@ class Running:
     started_at: float  # since the epoch, by Convex's clock
     age: float
     silent: float | None  # since the run of Claude last gave a sign of life; None: none runs
-    slack: float  # until the work would be cancelled, if nothing renewed the lease
+    slack: float | None  # until the work is cancelled unless renewed; None: a result is there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +93,6 @@ class OutboxState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLimits:
-    """What the settings allow, for those who judge an age."""
-
-    lease: float  # LEASE_TIME
-    job: float  # JOB_TIMEOUT
-    silence: float  # STALL_TIME
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One look at the worker."""
 
@@ -112,7 +103,9 @@ class Snapshot:
     uptime: float
     last_job_at: float | None  # when a job was last claimed, since the epoch
     slots: int
-    limits: TimeLimits
+    lease_time: float  # LEASE_TIME
+    job_timeout: float  # JOB_TIMEOUT
+    stall_time: float  # STALL_TIME
     running: tuple[Running, ...]  # the oldest first
     paused: str | None  # the operator's reason
     convex: ConvexState
@@ -135,5 +128,5 @@ class Snapshot:
 
     @property
     def slack(self) -> float | None:
-        """The least of all leases; None: no job runs."""
-        return min((job.slack for job in self.running), default=None)
+        """The least of all leases; None: no job works under one."""
+        return min((job.slack for job in self.running if job.slack is not None), default=None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fondation_worker.result import Usage, well_formed
+from fondation_worker.result import Share, Usage, well_formed
 
 MODEL_LIMIT = 128  # characters that Convex takes
 LARGEST_FIGURE = 2**53  # what a float, and so Convex, can count to
@@ -64,6 +64,7 @@ class Finished:
     text: str
     status: int | None  # of the API error that ended the run
     usage: Usage
+    shares: tuple[Share, ...] = ()  # of the models that took part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +280,20 @@ def _finished(line: _Result) -> Finished:
             cache_read_tokens=_whole(tokens.cache_read_input_tokens),
             cache_creation_tokens=_whole(tokens.cache_creation_input_tokens),
         ),
+        shares=tuple(_share(str(model)[:MODEL_LIMIT], models[model]) for model in sorted(models)),
+    )
+
+
+def _share(model: str, figures: Any) -> Share:
+    """Return what *model* had; what is no figure counts for nothing."""
+    known = figures if isinstance(figures, dict) else {}
+    return Share(
+        model=well_formed(model),
+        cost_usd=_figure(known.get("costUSD")) or 0.0,
+        input_tokens=_whole(known.get("inputTokens")) or 0,
+        output_tokens=_whole(known.get("outputTokens")) or 0,
+        cache_read_tokens=_whole(known.get("cacheReadInputTokens")) or 0,
+        cache_creation_tokens=_whole(known.get("cacheCreationInputTokens")) or 0,
     )
 
 

@@ -44,6 +44,7 @@ class Bell:
         self._rung = asyncio.Condition()
         self._count = 0
         self._last_pulse = float("-inf")
+        self._was_up = boottime()  # when push last proved itself, or could first have
         self._answered = float("-inf")  # when a slot was last told that there is nothing
         self._missed = False  # a poll found work that push had not announced
         self._hears_cancellations = False
@@ -52,6 +53,11 @@ class Bell:
     def push_is_up(self) -> bool:
         """Whether push has proved itself lately."""
         return not self._missed and boottime() - self._last_pulse < PULSE_LIMIT
+
+    @property
+    def down_for(self) -> float:
+        """For how many seconds push has not proved itself; 0: it is up."""
+        return 0.0 if self.push_is_up else boottime() - self._was_up
 
     @property
     def hears_cancellations(self) -> bool:
@@ -76,6 +82,8 @@ class Bell:
     def pulse(self) -> None:
         """Take note that push is alive."""
         self._last_pulse = boottime()
+        if not self._missed:
+            self._was_up = self._last_pulse
 
     async def announce(self) -> None:
         """Take note that push announced work, and wake every slot."""

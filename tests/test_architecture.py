@@ -15,27 +15,18 @@ ORDER = (
     *("telling", "verdict", "statusline", "snapshot"),
     *("history", "metrics"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
-    *("web", "web.health", "web.control", "reload"),  # edges
-    *(
-        "leftovers",
-        "runner",
-        "runner.launcher",
-        "runner.process",
-        "treesize",
-        "credential_helper",
-        "credential",
-        "gitprocess",
-        "clone",
-        "memory",
-        "workspace",
-    ),
+    *("web", "web.health", "web.figures", "web.server", "web.control", "reload"),  # edges
+    *("leftovers", "runner", "runner.launcher", "runner.process", "treesize"),
+    *("credential_helper", "credential", "gitprocess", "clone", "memory", "workspace"),
+    *("family", "ticks"),
     *("life", "claims", "entry"),  # what outlives a run
-    *("invocation", "claude"),
+    *("trace", "claude_package", "invocation", "claude", "probing"),
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps
-    *("presence", "pipeline", "slots", "caretaker", "assembly", "daemon"),  # flow
+    *("presence", "pipeline", "ledger", "slots"),  # flow
+    *("diagnosis", "lookout", "caretaker", "assembly", "daemon"),
     *("control_client", "operator", "saving"),  # the operator's side
-    *("privileges", "claude_package", "claude_tarball", "claude_install"),
+    *("privileges", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),
     *("cli.ending", "cli.options", "cli.terminal", "cli.following", "cli.jobview", "cli.joblog"),
     *("cli.jobs", "cli.workers", "cli.control"),  # imported when they are asked for
@@ -47,7 +38,10 @@ ORDER = (
 
 # Each library of an outside system is known to one module.
 OWNERS = {
-    "aiohttp": {"convex", "web.health", "web.control", "doctor.scripted"},
+    "aiohttp": {
+        *("convex", "doctor.scripted"),
+        *("web.health", "web.figures", "web.server", "web.control"),
+    },
     "convex": {"convex", "wakeup_child"},
     "git": {"clone", "gitprocess"},
     "sdnotify": {"systemd"},

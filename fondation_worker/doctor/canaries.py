@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fondation_worker.claude import Limits, Setup, analyse, order_for
+from fondation_worker.claude import Limits, Listeners, Setup, analyse, order_for
 from fondation_worker.config import Credential
 from fondation_worker.doctor import hostile
 from fondation_worker.doctor.findings import Finding, error, ok
@@ -93,7 +93,7 @@ async def _run(room: Room, setup: Setup, places: Workspace) -> str | None:
     order = order_for(setup, "Answer with the word: ready", None, places.tree, places)
     limits = Limits(stall=RUN_LIMIT, tool=RUN_LIMIT)
     try:
-        answer = await analyse(room, order, progress=_unheard, log=_unheard, limits=limits)
+        answer = await analyse(room, order, listeners=Listeners(), limits=limits)
     except JobError as failure:
         return str(failure)
     return None if answer.text.strip() == ANSWER.strip() else "it ended with another answer"
@@ -120,7 +120,3 @@ def _write(tree: Path, files: Mapping[str, str]) -> None:
         file = tree / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
-
-
-def _unheard(*_: str) -> None:
-    """Take what nobody wants to hear."""

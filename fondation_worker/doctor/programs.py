@@ -6,15 +6,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from fondation_worker.claude_package import (
-    is_tested,
-    pinned_version,
-    range_in_words,
-    version_in,
-)
+from fondation_worker.claude_package import is_tested, pinned_version, range_in_words
 from fondation_worker.doctor.findings import Finding, error, ok, warning
 from fondation_worker.errors import JobError
-from fondation_worker.runner import Order, Room
+from fondation_worker.probing import version_of
+from fondation_worker.runner import Room
 from fondation_worker.words import first_line
 
 GIT, CLI = "git", "claude cli"
@@ -56,31 +52,14 @@ def no_cli(name: str) -> Finding:
 
 async def look_at_cli(room: Room, cli: Path, directory: Path) -> Finding:
     """Find out which version it is, in the room that runs have; *directory* is an empty one."""
-    order = Order(
-        argv=(str(cli), "--version"),
-        environment={"PATH": "/usr/bin:/bin", "HOME": str(directory), "DISABLE_AUTOUPDATER": "1"},
-        directory=directory,
-        scratch=directory,
-        standard_input=b"",
-    )
-    said, complaint = b"", ""
     try:
-        async with room.run(order) as run:
-            async for chunk in run.output():
-                said += chunk
-            ended = await run.ended()
-            complaint = ended.complaint if ended else "it was killed"
+        return judge_version(cli, await version_of(room, cli, directory))
     except JobError as failure:
-        complaint = str(failure)
-    return judge_version(cli, said.decode(errors="replace"), complaint)
+        return error(CLI, str(failure), _INSTALL)
 
 
-def judge_version(cli: Path, said: str, complaint: str) -> Finding:
-    """Judge what `claude --version` said."""
-    version = version_in(said)
-    if version is None:
-        words = f"{cli} does not tell its version: {first_line(said or complaint) or 'no word'}"
-        return error(CLI, words, _INSTALL)
+def judge_version(cli: Path, version: str) -> Finding:
+    """Judge the *version* that `claude --version` tells."""
     if is_tested(version):
         return ok(CLI, f"{cli} is version {version}, which is tested")
     words = f"{cli} is version {version}; tested are {range_in_words()}"

@@ -22,7 +22,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from fondation_worker import events
-from fondation_worker.web.health import Health, health_of, readiness_of
+from fondation_worker.snapshot import Snapshot
+from fondation_worker.web.health import health_of, readiness_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Controls:
     """What can be asked of the worker."""
 
-    look: Callable[[], Health]
+    look: Callable[[], Snapshot]
     pause: Callable[[str], bool]  # with the reason; returns whether a restart will remember it
     resume: Callable[[], None]  # raises OSError
     # With name and SHA-256 of each secret as it is kept now; "faults" tells what was wrong.

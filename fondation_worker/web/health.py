@@ -1,111 +1,168 @@
-"""`GET /health`: is this worker well, and if not, why; `GET /readyz`: would it take a job now."""
+"""How this worker is, for programs: `GET /health`, and the probes `/livez` and `/readyz`."""
 
-import logging
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import platform
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
-from fondation_worker import events
+from fondation_worker.snapshot import Host, Running, Snapshot
 
-logger = logging.getLogger(__name__)
+Answer = Callable[[web.Request], Awaitable[web.Response]]
+Look = Callable[[], Snapshot]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """One look at the worker."""
-
-    worker_id: str
-    instance: str
-    uptime: float  # seconds
-    active_jobs: int
-    slots: int
-    push: bool
-    paused: str | None  # the operator's reason; None: not paused
-    skew: float | None  # seconds that Convex's clock is ahead of this host's; None: not known yet
-    outbox: dict[str, object]  # results that Convex has not taken yet
-    jobs: tuple[dict[str, object], ...]  # what runs now
-    reasons: tuple[str, ...]  # what keeps it from its work, in words; none: healthy
-
-    def to_document(self) -> dict[str, object]:
-        """Return the JSON answer; the keys that the Node worker had keep their names."""
-        return {
-            "status": "degraded" if self.reasons else "healthy",
-            "reasons": list(self.reasons),
-            "workerId": self.worker_id,
-            "instance": self.instance,
-            "uptime": round(self.uptime, 3),
-            "activeJobs": self.active_jobs,
-            "maxConcurrentJobs": self.slots,
-            "wakeUp": "push" if self.push else "poll",
-            "paused": self.paused,
-            "skewSeconds": None if self.skew is None else round(self.skew, 3),
-            "outbox": self.outbox,
-            "jobs": list(self.jobs),
-        }
+_UNWELL = 503
 
 
-@asynccontextmanager
-async def health_server(
-    address: tuple[str, int] | None,
-    look: Callable[[], Health],
-    inherited: Sequence[socket.socket] = (),
-) -> AsyncIterator[str | None]:
-    """Answer `GET /health` and `/readyz` while the body runs; give why that cannot be, or None.
+def health_of(look: Look) -> Answer:
+    """Return what answers with one *look*: 200, or 503 for an unhealthy worker."""
 
-    On the sockets *inherited* from systemd, which are closed at the end; without any, on *address*.
-    One that cannot be had is said in the log, and the worker works on without.
+    async def answer(_: web.Request) -> web.Response:
+        now = look()
+        status = _UNWELL if now.status == "unhealthy" else 200
+        return web.json_response(health(now), status=status)
+
+    return answer
+
+
+def aliveness_of(look: Look) -> Answer:
+    """Return what answers 200: that it does is the proof. `?verbose` tells more."""
+
+    async def answer(request: web.Request) -> web.Response:
+        lines = ["alive"]
+        if "verbose" in request.query:
+            now = look()
+            lines.append(f"up for {now.uptime:.0f} s")
+            lines.append(f"the event loop was at most {now.lateness:.3f} s late within 5 min")
+        return _text(lines)
+
+    return answer
+
+
+def readiness_of(look: Look) -> Answer:
+    """Return what answers whether a job would be taken now: 200, or 503 and what is in the way.
+
+    `?verbose` tells all of it, and what else is not well.
     """
-    if address is None and not inherited:
-        yield None
-        return
-    application = web.Application()
-    application.router.add_get("/health", health_of(look))
-    application.router.add_get("/readyz", readiness_of(look))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        yield await _listen(runner, address, inherited)
-    finally:
-        await runner.cleanup()
 
-
-def health_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return what answers a request with one *look*."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(look().to_document())
+    async def answer(request: web.Request) -> web.Response:
+        now = look()
+        in_the_way = [reason.words for reason in now.in_the_way]
+        lines = in_the_way[:1] or ["ready"]
+        if "verbose" in request.query:
+            others = [f"also: {reason.words}" for reason in now.reasons if not reason.blocks]
+            lines = [*(in_the_way or ["ready"]), *others]
+        return _text(lines, status=_UNWELL if in_the_way else 200)
 
     return answer
 
 
-def readiness_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return what answers a request with 200, or with 503 and what is in the way first."""
-
-    async def answer(_: web.Request) -> web.Response:
-        if reasons := look().reasons:
-            return web.Response(status=503, text=f"{reasons[0]}\n")
-        return web.Response(text="ready\n")
-
-    return answer
+def _text(lines: list[str], *, status: int = 200) -> web.Response:
+    return web.Response(status=status, text="".join(f"{line}\n" for line in lines))
 
 
-async def _listen(
-    runner: web.AppRunner, address: tuple[str, int] | None, inherited: Sequence[socket.socket]
-) -> str | None:
-    """Listen; return in words why not, or None."""
-    for one in inherited:
-        await web.SockSite(runner, one).start()
-    if not inherited and address:
-        try:
-            await web.TCPSite(runner, *address).start()
-        except OSError as error:
-            words = f"{address[0]}:{address[1]}: {error.strerror}"
-            extra = events.NO_PORT.extra
-            logger.error("health: %s; set HEALTH_ADDRESS", words, extra=extra)  # noqa: TRY400 the words say all
-            return f"no health port: {words}"
-    for host, port, *_ in runner.addresses:
-        logger.info("health: http://%s:%d/health", host, port)
-    return None
+def health(now: Snapshot) -> dict[str, Any]:
+    """Return the document of /health. The keys that the Node worker had keep name and unit."""
+    return {
+        "status": now.status,
+        "reasons": [reason.words for reason in now.reasons],
+        "ready": not now.in_the_way,
+        "workerId": now.worker_id,
+        "instance": now.instance,
+        "version": now.version,
+        "uptime": round(now.uptime, 3),
+        # Until the first job this is the start, as it was.
+        "lastJobTime": round((now.last_job_at or now.now - now.uptime) * 1000),
+        "activeJobs": len(now.running),
+        "maxConcurrentJobs": now.slots,
+        "jobs": [_job(job) for job in now.running],
+        "paused": now.paused,
+        "wakeUp": "push" if now.convex.push else "poll",
+        "skewSeconds": _rounded(now.convex.skew),
+        "leaseSlackSeconds": _rounded(now.slack),
+        "convex": _convex(now),
+        "claude": _claude(now),
+        "outbox": _outbox(now),
+        "disk": _disk(now.host),
+        "memory": _memory(now),
+        "cpu": {
+            "loadAverage": [round(load, 2) for load in now.host.load],
+            "cores": now.host.cores,
+            "seconds": round(now.family.cpu, 2),
+        },
+        "system": {
+            "platform": platform.system().lower(),
+            "arch": platform.machine(),
+            "pythonVersion": platform.python_version(),
+            "totalMemory": now.host.memory,
+            "freeMemory": now.host.memory_free,
+        },
+    }
+
+
+def _job(job: Running) -> dict[str, Any]:
+    return {
+        "id": job.job_id,
+        "attempt": job.attempt,
+        "repository": job.repository,
+        "status": job.step,
+        "progress": job.progress,
+        "currentStep": job.step_number,
+        "totalSteps": job.steps,
+        "startedAt": round(job.started_at * 1000),
+        "silentSeconds": _rounded(job.silent),
+        "leaseSlackSeconds": _rounded(job.slack),
+    }
+
+
+def _convex(now: Snapshot) -> dict[str, Any]:
+    return {
+        "reachable": now.convex.is_reachable,
+        "trouble": now.convex.trouble,
+        "wakeUp": "push" if now.convex.push else "poll",
+        "lastSuccessSeconds": _rounded(now.convex.answered),
+        "skewSeconds": _rounded(now.convex.skew),
+    }
+
+
+def _claude(now: Snapshot) -> dict[str, Any]:
+    paused = now.claude.paused
+    return {
+        "version": now.claude.version,
+        "credential": now.claude.credential,
+        "pausedUntil": None if paused is None else round((now.now + paused) * 1000),
+    }
+
+
+def _outbox(now: Snapshot) -> dict[str, Any]:
+    outbox = now.outbox
+    return {
+        "waiting": outbox.waiting,
+        "oldestSeconds": None if outbox.oldest is None else round(outbox.oldest),
+        "inMemoryOnly": outbox.unkept,
+        "refused": outbox.refused,
+        "ofOtherDeployments": outbox.elsewhere,
+    }
+
+
+def _disk(host: Host) -> dict[str, Any]:
+    free = {disk.setting: {"path": disk.path, "freeBytes": disk.free} for disk in host.disks}
+    return {"floorBytes": host.disk_floor, "places": free}
+
+
+def _memory(now: Snapshot) -> dict[str, Any]:
+    """Return memory in bytes. A heap as Node's there is not: data stands for it."""
+    family = now.family
+    return {
+        "rss": family.rss,
+        "heapTotal": family.data,
+        "heapUsed": family.anonymous,
+        "external": family.rss - family.anonymous,
+        "percentUsed": round(100 * family.anonymous / family.data, 2) if family.data else 0.0,
+        "children": family.children,
+        "childrenRss": family.children_rss,
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

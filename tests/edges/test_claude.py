@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from devtools.stack import CLAUDE, PLACEHOLDER
-from fondation_worker import claude, errors
+from fondation_worker import claude, errors, probing
+from fondation_worker.claude_package import pinned_version
 from fondation_worker.config import Credential
 from fondation_worker.invocation import _permissions
 from fondation_worker.runner.process import ProcessRoom
@@ -71,8 +72,9 @@ async def answered(
     return await claude.analyse(
         ProcessRoom(),
         order,
-        progress=said.append,
-        log=lambda level, text: logged.append((level, text)),
+        listeners=claude.Listeners(
+            progress=said.append, log=lambda level, text: logged.append((level, text))
+        ),
         limits=limits,
     )
 
@@ -459,7 +461,7 @@ def setup_for(api: ScriptedApi) -> claude.Setup:
 async def test_a_credential_is_tested_with_one_small_request(tmp_path: Path) -> None:
     """Through the same CLI and room as every job, without a tool and a file to see."""
     async with scripted_api(say("ready")) as api:
-        await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+        await probing.probe(ProcessRoom(), setup_for(api), tmp_path, claude.Listeners())
         (request,) = api.asked()
     assert json.loads(request.body).get("tools", []) == []
     assert running(str(tmp_path)) == []
@@ -469,16 +471,34 @@ async def test_a_test_tells_that_the_credential_is_refused(tmp_path: Path) -> No
     """As a job would have."""
     async with scripted_api(say("never", Status(code=401, times=None))) as api:
         with pytest.raises(errors.CredentialRefused):
-            await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+            await probing.probe(ProcessRoom(), setup_for(api), tmp_path, claude.Listeners())
 
 
 async def test_a_test_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the service says nothing."""
-    monkeypatch.setattr(claude, "PROBE_LIMIT", 3.0)
+    monkeypatch.setattr(probing, "PROBE_LIMIT", 3.0)
     async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
         with pytest.raises((errors.TimedOut, errors.Stalled)):
-            await claude.probe(ProcessRoom(), setup_for(api), tmp_path)
+            await probing.probe(ProcessRoom(), setup_for(api), tmp_path, claude.Listeners())
     assert running(str(tmp_path)) == []
+
+
+async def test_the_cli_tells_its_version(tmp_path: Path) -> None:
+    """In the room that runs have; /health shows it."""
+    assert await probing.version_of(ProcessRoom(), CLAUDE, tmp_path) == pinned_version()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("exit 0", "no word"), ("echo what?", "what?"), ("echo gone >&2; exit 1", "gone")],
+)
+async def test_a_cli_that_tells_none_is_said(tmp_path: Path, script: str, words: str) -> None:
+    """With its own words, if it has any."""
+    cli = tmp_path / "claude"
+    cli.write_text(f"#!/bin/sh\n{script}\n")
+    cli.chmod(0o700)
+    with pytest.raises(errors.ClaudeFailed, match=f"does not tell its version: .*{words}"):
+        await probing.version_of(ProcessRoom(), cli, tmp_path)
 
 
 async def test_a_cli_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -492,7 +512,7 @@ async def test_a_cli_that_is_not_there_is_said(tmp_path: Path) -> None:
     )
     order = claude.order_for(setup, "look", None, where.tree, where)
     with pytest.raises(errors.ClaudeFailed, match="CLAUDE_CLI could not be run"):
-        await claude.analyse(ProcessRoom(), order, progress=print, log=print, limits=PATIENT)
+        await claude.analyse(ProcessRoom(), order, listeners=claude.Listeners(), limits=PATIENT)
     assert list(where.scratch.iterdir()) == []
 
 

@@ -20,8 +20,9 @@ import pytest
 from fondation_worker.config import ControlConfig
 from fondation_worker.control_client import ask_control, ask_worker
 from fondation_worker.pause import Pause
+from fondation_worker.snapshot import Snapshot
 from fondation_worker.web.control import Controls, control_server
-from fondation_worker.web.health import Health
+from tests.snapshots import worker as worker_that_is_well
 
 NOBODY = 65534
 
@@ -33,12 +34,9 @@ class Worker:
     pause: Pause
     faults: list[str] = field(default_factory=list)
 
-    def look(self) -> Health:
-        """Return its health."""
-        return Health(
-            worker_id="w", instance="w-1", uptime=1.0, active_jobs=0, slots=1, push=True,
-            paused=self.pause.reason, skew=0.1234, outbox={}, jobs=(), reasons=(),
-        )  # fmt: skip
+    def look(self) -> Snapshot:
+        """Return how it is."""
+        return worker_that_is_well(paused=self.pause.reason)
 
     def reload(self, secrets: Mapping[str, str]) -> dict[str, list[str]]:
         """Reload."""

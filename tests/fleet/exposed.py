@@ -1,76 +1,28 @@
 """Everything that a worker can export: names, labels, and the values of those labels."""
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import cache
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from fondation_worker.metrics import CONVEX_OUTCOMES, Exposition, Metrics
-from fondation_worker.result import Usage
-from fondation_worker.snapshot import (
-    ClaudeState,
-    ConvexState,
-    Disk,
-    Family,
-    Host,
-    OutboxState,
-    Running,
-    Snapshot,
-    TimeLimits,
-)
+from fondation_worker.result import Share, Usage
+from tests.snapshots import JOB, WELL, worker
 
-RUNNING = Running(
-    job_id="j1",
-    attempt=1,
-    repository="https://github.com/octocat/hello",
-    step="analyzing",
-    step_number=2,
-    steps=3,
-    progress="reading",
-    started_at=1e9,
-    age=60.0,
-    silent=2.0,
-    slack=240.0,
-)
-BUSY = Snapshot(
-    worker_id="worker-1",
-    instance="worker-1-0a1b2c3d",
-    version="0.1.0",
-    now=1e9,
-    uptime=60.0,
-    last_job_at=1e9,
-    slots=2,
-    limits=TimeLimits(lease=300.0, job=3600.0, silence=600.0),
-    running=(RUNNING,),
-    paused=None,
-    convex=ConvexState(is_reachable=True, trouble=None, answered=1.0, push=True, skew=0.1),
-    claude=ClaudeState(version="2.1.0", credential="accepted", paused=None, limit_resets_at=1e9),
-    host=Host(
-        load=(1.0, 1.0, 1.0),
-        cores=2,
-        memory=2**32,
-        memory_free=2**31,
-        disks=(
-            Disk(setting="TEMP_DIR", path="/tmp/fondation", free=2**33),  # noqa: S108 the default
-            Disk(setting="STATE_DIR", path="/var/lib/fondation-worker", free=2**33),
-        ),
-        disk_floor=2**31,
-    ),
-    family=Family(rss=1, anonymous=1, data=1, children=3, children_rss=1, cpu=1.0),
-    outbox=OutboxState(waiting=0, oldest=None, unkept=0, refused=0, elsewhere=0),
-    lateness=0.0,
-    reasons=(),
-)
+BUSY = worker(running=(JOB,), claude=replace(WELL.claude, limit_resets_at=1e9))
+STEPS = ("cloning", "analyzing", "gathering")
 
 
 def everything() -> Exposition:
     """Return what a busy worker exports that has seen all there is to see."""
     metrics = Metrics()
-    metrics.cost(Usage(model="claude-sonnet-4-5", cost_usd=0.5, turns=3, input_tokens=10))
-    for step in ("cloning", "analyzing", "gathering"):
-        metrics.step_seconds.labels(step).observe(1)
+    metrics.cost(Usage(cost_usd=0.5, turns=3), [Share(model="claude-sonnet-4-5", cost_usd=0.5)])
+    for step in STEPS:
+        with metrics.step(step):
+            pass
     for outcome in CONVEX_OUTCOMES:
-        metrics.calls.labels("queue:claim", outcome).observe(0.01)
+        metrics.called("queue:claim", outcome, 0.01)
     return Exposition(metrics, lambda: BUSY)
 
 

@@ -139,7 +139,7 @@ async def figures_are_right(there: Prometheus) -> None:
         "min(fondation_worker_attempts_total)": 2,
         "min(fondation_worker_active_jobs)": 0,
         "min(fondation_worker_claude_run_cost_dollars_count)": 1,
-        'min(fondation_worker_limit_seconds{setting="JOB_TIMEOUT"})': 3600,
+        "min(fondation_worker_job_timeout_seconds)": 3600,
     }.items():
         assert await there.value(query) == value, query
     dollars = "min(increase(fondation_worker_claude_run_cost_dollars_sum[1h]))"

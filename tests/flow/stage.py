@@ -5,6 +5,7 @@ what the scripted Messages API served: a row could be wrong in the same way as t
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,6 +27,15 @@ LOOK = 0.05  # seconds between two looks at a row
 
 ANY_HOST = {"DISK_FLOOR": "0", "MEMORY_PRESSURE_LIMIT": "100"}  # this one may be busy or full
 SHORT_LEASE = {"LEASE_TIME": "3s", "HEARTBEAT_INTERVAL": "1s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a worker answered over HTTP."""
+
+    status: int
+    kind: str  # Content-Type
+    text: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,11 +124,35 @@ class Stage:
 
     async def health(self, worker: WorkerProcess) -> dict[str, Any]:
         """Return what the worker's /health answers."""
+        document: dict[str, Any] = json.loads((await self.page(worker, "/health")).text)
+        return document
+
+    async def page(
+        self, worker: WorkerProcess, path: str, *, accept: str = "*/*", method: str = "GET"
+    ) -> Page:
+        """Return what the worker answers over HTTP."""
         (line,) = (line for line in worker.lines() if line["message"].startswith("health: "))
-        url = line["message"].removeprefix("health: ")
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            document: dict[str, Any] = await answer.json()
-            return document
+        address = line["message"].removeprefix("health: ").removesuffix("/health")
+        headers = {"Accept": accept}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, address + path, headers=headers) as answer,
+        ):
+            kind = answer.headers.get("Content-Type", "")
+            return Page(status=answer.status, kind=kind, text=await answer.text())
+
+    async def becomes(
+        self, worker: WorkerProcess, status: str, words: str = "", *, limit: float = 20
+    ) -> Page:
+        """Return what /health answers once *status* and *words* stand in it."""
+        deadline = time.monotonic() + limit
+        while True:
+            page = await self.page(worker, "/health")
+            health = json.loads(page.text)
+            if health["status"] == status and words in " ".join(health["reasons"]):
+                return page
+            assert time.monotonic() < deadline, f"waited {limit} s for {status} {words}: {health}"
+            await asyncio.sleep(LOOK)
 
     async def push_is_up(self, worker: WorkerProcess) -> None:
         """Wait until the worker listens and the pulse has come: without, it would poll."""

@@ -104,7 +104,7 @@ async def test_trouble_of_the_service_costs_no_attempt_and_stops_the_claims(
         await asyncio.sleep(3)
         assert len(stage.api.asked()) == asked
         health = await stage.health(worker)
-        assert health["status"] == "degraded"
+        assert health["status"] == ("unhealthy" if status == 401 else "degraded")
         assert words in " ".join(health["reasons"])
 
 

@@ -110,7 +110,7 @@ async def test_a_wrong_key_is_said_and_nothing_is_claimed(tmp_path: Path) -> Non
         worker = await stage.worker(WORKER_KEY="a-wrong-key-for-this")
         await until(lambda: "Convex refuses to give work" in worker.messages())
         health = await stage.health(worker)
-        assert health["status"] == "degraded"
+        assert health["status"] == "unhealthy"
         assert "refuses this worker's key" in " ".join(health["reasons"])
         assert worker.exit_status is None
         assert "a-wrong-key-for-this" not in worker.messages()

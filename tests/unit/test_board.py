@@ -3,9 +3,11 @@
 import pytest
 
 from fondation_worker.board import Board
+from fondation_worker.clock import boottime
 from fondation_worker.job import Job, Token
 from fondation_worker.queue import Claimed, Report
 from fondation_worker.redact import Redactor
+from fondation_worker.trace import Trace
 
 
 class Held:
@@ -14,6 +16,8 @@ class Held:
     def __init__(self) -> None:
         self.told = Report(status="analyzing", progress="reading a-secret-name", step=2)
         self.lost: list[str] = []
+        self.deadline = boottime() + 30
+        self.cancels = True
 
     def lose(self, reason: str) -> None:
         """Remember *reason*."""
@@ -39,7 +43,7 @@ def board(*, hears: bool = True, interval: float = 60.0) -> Board:
 def test_a_cancellation_ends_the_attempt_it_names_and_no_other() -> None:
     """A late word about an earlier attempt must not end this one."""
     shows, first, second = board(), Held(), Held()
-    with shows.shown(claimed("j1"), first), shows.shown(claimed("j2"), second):
+    with shows.shown(claimed("j1"), first, Trace()), shows.shown(claimed("j2"), second, Trace()):
         shows.hear([("j1", 1), ("j3", 2)])
         assert (first.lost, second.lost) == ([], [])
         shows.hear([("j1", 1), ("j1", 2)])
@@ -49,7 +53,7 @@ def test_a_cancellation_ends_the_attempt_it_names_and_no_other() -> None:
 def test_a_list_that_comes_again_ends_nothing_again() -> None:
     """The whole list comes with every change of it."""
     shows, lease = board(), Held()
-    with shows.shown(claimed(), lease):
+    with shows.shown(claimed(), lease, Trace()):
         shows.hear([("j1", 2)])
         shows.hear([("j1", 2), ("j2", 1)])
     assert lease.lost == ["canceled"]
@@ -59,7 +63,7 @@ def test_a_cancellation_that_came_before_the_first_heartbeat_counts() -> None:
     """Push can be quicker than the answer to the heartbeat."""
     shows, lease = board(), Held()
     shows.hear([("j1", 2)])
-    with shows.shown(claimed(), lease):
+    with shows.shown(claimed(), lease, Trace()):
         assert lease.lost == ["canceled"]
 
 
@@ -77,13 +81,13 @@ def test_heartbeats_come_sooner_while_push_cannot_tell(
 def test_what_runs_is_shown_while_it_runs() -> None:
     """With what a person wants to know of it."""
     shows = board()
-    with shows.shown(claimed(), Held()):
+    with shows.shown(claimed(), Held(), Trace()):
         (shown,) = shows.jobs()
-        document = shown.to_document(now=1_000_000.0, redact=Redactor(["a-secret-name"]))
-        started = document.pop("startedAt")
-        assert document == {
-            "id": "j1", "attempt": 2, "repository": "owner/name", "status": "analyzing",
-            "progress": "reading [redacted]", "currentStep": 2,
-        }  # fmt: skip
-        assert started == pytest.approx(1_000_000_000, abs=60_000)
+        job = shown.looked_at(now=1_000_000.0, redact=Redactor(["a-secret-name"]))
+        assert (job.job_id, job.attempt, job.repository) == ("j1", 2, "owner/name")
+        assert (job.step, job.step_number, job.progress) == ("analyzing", 2, "reading [redacted]")
+        assert job.started_at == pytest.approx(1_000_000, abs=60)
+        assert job.silent is None
+        assert job.slack is not None
+        assert 0 < job.slack <= 30
     assert shows.jobs() == ()

@@ -231,17 +231,15 @@ def test_a_login_file_of_another_form_is_told(tmp_path: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("said", "level"),
     [
-        (f"{pinned_version()} (Claude Code)\n", "ok"),
-        (OLDEST_TESTED, "ok"),
-        ("1.0.128 (Claude Code)", "warning"),
-        ("99.0.0 (Claude Code)", "warning"),
-        ("", "error"),
-        ("command not found", "error"),
+        pytest.param(pinned_version(), "ok", id="pinned"),
+        pytest.param(OLDEST_TESTED, "ok", id="oldest"),
+        ("1.0.128", "warning"),
+        ("99.0.0", "warning"),
     ],
 )
 def test_the_version_of_the_cli_is_compared_with_the_tested_ones(said: str, level: str) -> None:
     """Another may work; the canaries tell."""
-    found = judge_version(Path("/x/claude"), said, "no such file")
+    found = judge_version(Path("/x/claude"), said)
     assert found.level.value == level
     assert level == "ok" or "install-claude" in str(found.advice)
 

@@ -169,7 +169,7 @@ async def test_progress_is_told_soon_and_not_too_often() -> None:
 
 async def test_the_same_report_twice_is_told_once() -> None:
     """Nothing changed, so nothing is said before the next renewal is due."""
-    lease = Lease(boottime() + 60, renewing()[0])
+    lease = Lease(boottime() + 60, renewing()[0], lambda _: None)
     lease.report(status="cloning", progress="starting", step=1)
     assert not lease.changed.is_set()
 

@@ -1,0 +1,48 @@
+"""What is written down of each attempt at its beginning and its end: metrics, and the history."""
+
+from fondation_worker.history import MESSAGE_LIMIT, History, Past
+from fondation_worker.metrics import Metrics
+from fondation_worker.pipeline import JobEnd
+from fondation_worker.queue import Claimed, Queue
+from fondation_worker.trace import Trace
+
+
+class Ledger:
+    """The books of one process."""
+
+    def __init__(self, metrics: Metrics, history: History, queue: Queue) -> None:
+        self._metrics = metrics
+        self._history = history
+        self._queue = queue
+        self.last_began: float | None = None  # seconds since the epoch, by Convex's clock
+
+    def began(self, claimed: Claimed, woken_by: str) -> None:
+        """Write down that *claimed* begins, and what woke the slot that took it."""
+        self._metrics.attempts.inc()
+        self._history.begin()
+        self.last_began = now = self._queue.now()
+        if (due := claimed.job.due_at) is None:  # older functions do not tell
+            return
+        waited = max(0.0, now - due / 1000)
+        self._metrics.queue_wait.observe(waited)
+        self._metrics.pickup.labels(woken_by).observe(waited)
+
+    def ended(self, claimed: Claimed, end: JobEnd, *, seconds: float, trace: Trace) -> None:
+        """Write down how *claimed* ended after so many *seconds*."""
+        failure = end.verdict.failure if end.verdict else ""
+        self._metrics.jobs.labels(end.outcome, failure).inc()
+        self._metrics.job_seconds.labels(end.outcome).observe(seconds)
+        redact = self._queue.redact
+        self._history.add(
+            Past(
+                ended_at=self._queue.now(),
+                job_id=claimed.token.job_id,
+                attempt=claimed.token.attempt,
+                repository=redact(claimed.job.repository),
+                outcome=end.outcome,
+                error_class=failure or None,
+                message=redact(end.verdict.message)[:MESSAGE_LIMIT] if end.verdict else "",
+                seconds=seconds,
+                dollars=trace.usage.cost_usd if trace.usage else None,
+            )
+        )
