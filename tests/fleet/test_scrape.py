@@ -1,12 +1,12 @@
 """A real Prometheus and a real worker: what is scraped, asked and judged."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -41,23 +41,13 @@ async def address(worker: WorkerProcess) -> str:
     return str(line).removeprefix(mark).removesuffix("/health")
 
 
-async def scraped(where: str, accept: str) -> tuple[str, str]:
-    """Return what is at /metrics, and its content type."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://{where}/metrics", headers={"Accept": accept}) as answer,
-    ):
-        assert answer.status == 200
-        return await answer.text(), answer.headers["Content-Type"]
-
-
 @asynccontextmanager
-async def only_text(where: str) -> AsyncIterator[str]:
-    """Serve the same as the worker at *where*, to whoever wants what: the older text."""
+async def only_text(stage: Stage, worker: WorkerProcess) -> AsyncIterator[str]:
+    """Serve the same as *worker*, to whoever wants what: the older text. Give where."""
 
     async def answer(_: web.Request) -> web.Response:
-        text, content_type = await scraped(where, TEXT)
-        return web.Response(body=text.encode(), headers={"Content-Type": content_type})
+        page = await stage.page(worker, "/metrics", accept=TEXT)
+        return web.Response(body=page.text.encode(), headers={"Content-Type": page.kind})
 
     application = web.Application()
     application.router.add_get("/metrics", answer)
@@ -77,6 +67,12 @@ async def two_jobs(stage: Stage) -> None:
     lost = await stage.enqueue(cloneUrl=f"file://{stage.home}/nothing")
     assert (await stage.ended(done))["status"] == "completed"
     assert (await stage.ended(lost))["status"] == "dead"
+
+
+def sampled(text: str) -> set[str]:
+    """Return the names of all samples of ours in *text*."""
+    lines = (line for line in text.splitlines() if line.startswith("fondation_worker_"))
+    return {re.split(r"[{ ]", line)[0] for line in lines}
 
 
 def filled(query: str) -> str:
@@ -101,9 +97,10 @@ def asked(name: str) -> list[tuple[str, str]]:
 async def test_what_a_worker_did_is_seen(tmp_path: Path) -> None:
     """By the example configuration, in both formats; every panel has an answer."""
     async with on_stage(tmp_path / "stage", say("# Done\n")) as stage:
-        where = await address(await stage.worker(DISK_FLOOR="1MiB"))
+        worker = await stage.worker(DISK_FLOOR="1MiB")
+        where = await address(worker)
         async with (
-            only_text(where) as relay,
+            only_text(stage, worker) as relay,
             prometheus(tmp_path / "prometheus", example({FIRST: where, SECOND: relay})) as there,
         ):
             await there.until("sum(fondation_worker_attempts_total)", 0)
@@ -116,8 +113,9 @@ async def test_what_a_worker_did_is_seen(tmp_path: Path) -> None:
             for name in BOARDS:
                 await panels_have_answers(there, name)
             await rules_are_evaluated(there)
-        text, _ = await scraped(where, TEXT)
-    assert promtool("check", "metrics", given=text) == ""
+        page = await stage.page(worker, "/metrics", accept=TEXT)
+    assert promtool("check", "metrics", given=page.text) == ""
+    assert sampled(page.text) <= set(exposed())
     assert running(str(tmp_path / "prometheus")) == []
 
 
@@ -174,15 +172,11 @@ async def test_a_worker_that_is_gone_is_down_at_once(tmp_path: Path) -> None:
 async def test_prometheus_3_gets_what_it_asks_for(tmp_path: Path) -> None:
     """It refuses an answer without a content type that it knows."""
     async with on_stage(tmp_path, say("# Done\n")) as stage:
-        where = await address(await stage.worker())
-        text, content_type = await scraped(where, OF_3)
-        assert content_type.startswith("application/openmetrics-text; version=1.0.0")
-        assert text.endswith("# EOF\n")
-        await two_jobs(stage)
-        older, content_type = await scraped(where, TEXT)
-    assert content_type.startswith("text/plain; version=0.0.4")
-    samples = {line.partition("{")[0].partition(" ")[0] for line in older.splitlines()}
-    assert {name for name in samples - {"#"} if name.startswith("fondation_")} <= set(exposed())
+        worker = await stage.worker()
+        await address(worker)
+        page = await stage.page(worker, "/metrics", accept=OF_3)
+    assert page.kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert page.text.endswith("# EOF\n")
 
 
 def test_the_rules_lie_where_the_example_names_them() -> None:
