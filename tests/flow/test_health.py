@@ -10,7 +10,7 @@ import pytest
 
 from devtools.stack import CLAUDE, WorkerProcess
 from tests.fakes.messages_api import Script, Stall, Status, Turn, say
-from tests.flow.stage import SHORT_LEASE, Stage, on_stage
+from tests.flow.stage import LOOK, SHORT_LEASE, Stage, on_stage
 from tests.flow.test_gate import control
 from tests.flow.test_reload import filed_worker
 from tests.processes import until
@@ -181,7 +181,8 @@ async def test_health_tells_all_that_an_operator_asks_for(tmp_path: Path) -> Non
     script = Script(turns=(Turn(text="# Done\n", delay=3),))
     async with on_stage(tmp_path, script) as stage:
         worker = await up(stage, WORKER_ID="worker-7", MAX_CONCURRENT_JOBS="2", **SHORT_LEASE)
-        idle = await stage.health(worker)
+        while not (idle := await stage.health(worker))["claude"]["version"]:
+            await asyncio.sleep(LOOK)  # a short run of the CLI tells it
         job_id = await stage.enqueue()
         await stage.job_in(job_id, "analyzing")
         busy = await stage.health(worker)
