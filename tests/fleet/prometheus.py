@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[2]
 PLACE = TOP / "packaging" / "prometheus"
 RULES = PLACE / "fondation-worker.rules.yml"
 EXAMPLE = PLACE / "scrape.yml"
-LIMIT = 30.0  # seconds that a start, or an answer that is waited for, may take
+LIMIT = 45.0  # seconds that a start, or an answer that is waited for, may take
 
 
 class Prometheus:

@@ -12,11 +12,12 @@ from aiohttp import web
 
 from devtools.dashboards import BOARDS, PLACE
 from devtools.stack import WorkerProcess
-from tests.fakes.messages_api import say
+from tests.fakes.messages_api import Stall, say
 from tests.fleet.exposed import exposed
 from tests.fleet.prometheus import RULES, Prometheus, example, prometheus
 from tests.fleet.test_rules import BODIES, promtool
 from tests.flow.stage import Stage, on_stage
+from tests.flow.test_gate import control
 from tests.processes import running, until
 
 FIRST, SECOND = "127.0.0.1:8080", "127.0.0.2:8080"  # the targets of the example
@@ -167,6 +168,35 @@ async def test_a_worker_that_is_gone_is_down_at_once(tmp_path: Path) -> None:
         await there.until('count(ALERTS{alertname="FondationNoWorker"})', 1)
         (state,) = {row["metric"]["alertstate"] for row in await there.ask("ALERTS")}
     assert state == "pending"
+
+
+async def pending(there: Prometheus) -> set[str]:
+    """Return the alerts that would fire if it stayed so."""
+    return {row["metric"]["alertname"] for row in await there.ask("ALERTS")}
+
+
+@pytest.mark.timeout(120)
+async def test_a_pause_is_no_trouble_and_an_outage_is(tmp_path: Path) -> None:
+    """A worker that was told to rest says so; one without Convex is about to lose its job."""
+    async with on_stage(tmp_path / "stage", say("never", Stall(at="headers", times=None))) as stage:
+        worker = await stage.worker(LEASE_TIME="10s", HEARTBEAT_INTERVAL="1s")
+        where = await address(worker)
+        configuration = example({FIRST: where, SECOND: where})
+        async with prometheus(tmp_path / "prometheus", configuration) as there:
+            await stage.job_in(await stage.enqueue(), "analyzing")
+            await there.until("min(fondation_worker_lease_slack_seconds > bool 3.3)", 1)
+            assert await there.ask(filled(dict(asked("fleet.json"))["Lease slack"]))
+            await control(worker, "POST", "/pause", reason="a test")
+            await there.until('count(ALERTS{alertname="FondationWorkerPaused"})', 1)
+            trouble = {"FondationWorkerUnhealthy", "FondationNothingClaimed"}
+            assert not trouble & await pending(there)
+            await stage.backend.kill()
+            await there.until('count(ALERTS{alertname="FondationLeaseSlackLow"})', 1)
+            assert "FondationConvexUnreachable" in await pending(there)
+            await stage.backend.restart()
+            await there.until(
+                'count(ALERTS{alertname="FondationConvexUnreachable"}) or vector(0)', 0
+            )
 
 
 async def test_prometheus_3_gets_what_it_asks_for(tmp_path: Path) -> None:
