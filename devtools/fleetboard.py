@@ -1,8 +1,9 @@
 """The dashboard of a fleet."""
 
 from devtools import panels
-from devtools.grafana import Board, Panel, Query, row
+from devtools.grafana import Board, row
 from devtools.panels import AT_LEAST_ONE, NONE, P, gauge, now
+from devtools.visuals import Panel, Query
 
 FLEET_NOW = row(
     "Now",

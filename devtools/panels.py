@@ -6,7 +6,7 @@ same of one worker and of a fleet. What ends seldom is counted over the hour bef
 
 from typing import Any
 
-from devtools.grafana import GREEN, ORANGE, RED, Panel, Query
+from devtools.visuals import GREEN, ORANGE, RED, Panel, Query
 
 P = "fondation_worker"
 AT_LEAST_ONE = ((None, RED), (1, GREEN))

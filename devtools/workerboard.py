@@ -1,8 +1,9 @@
 """The dashboard of one worker."""
 
 from devtools import panels
-from devtools.grafana import GREEN, ORANGE, RED, Board, Panel, Query, row
+from devtools.grafana import Board, row
 from devtools.panels import AT_LEAST_ONE, P, hourly, now, quantiles
+from devtools.visuals import GREEN, ORANGE, RED, Panel, Query
 
 HELD = {0: ("", "transparent"), 1: ("held", ORANGE)}
 YES = {0: ("no", RED), 1: ("yes", GREEN)}

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from devtools.dashboards import BOARDS, PLACE, text
 
 register_default_plugins()
-KINDS = {"row", "timeseries", "stat", "table", "bargauge", "heatmap", "state-timeline"}
+KINDS = {"row", "timeseries", "stat", "table", "heatmap", "state-timeline"}
 UNITS = {"short", "s", "bytes", "currencyUSD", "percentunit"}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devtools.dashboards import BOARDS
-from devtools.grafana import Panel
+from devtools.visuals import Panel
 from tests.fleet.prometheus import EXAMPLE, PLACE, RULES
 
 TESTS = PLACE / "fondation-worker.tests.yml"

@@ -137,6 +137,7 @@ async def figures_are_right(there: Prometheus) -> None:
         "sum(fondation_worker_jobs_total)": 4,
         "min(fondation_worker_attempts_total)": 2,
         "min(fondation_worker_active_jobs)": 0,
+        'min(fondation_worker_results_total{outcome="accepted"})': 1,
         "min(fondation_worker_claude_run_cost_dollars_count)": 1,
         "min(fondation_worker_job_timeout_seconds)": 3600,
     }.items():
