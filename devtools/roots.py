@@ -25,7 +25,7 @@ UNUSED = 14 * 24 * 3600.0  # seconds after which an outdated root is removed
 # What a host has before our package comes. No gnupg: apt itself must be able to judge a signature.
 RUN = (
     *("systemd", "systemd-sysv", "dbus", "ca-certificates", "python3", "git", "curl", "procps"),
-    *("passwd", "apt", "iproute2"),
+    *("passwd", "apt", "iproute2", "jq"),
 )
 TOOLS = ("build-essential", "ca-certificates", "fakeroot", "lintian")
 

@@ -22,6 +22,18 @@ async def test_health_is_answered_on_an_address_of_its_own(site: Site) -> None:
         assert ready.stdout.strip() == "ready"
 
 
+async def test_curl_and_jq_read_what_a_worker_says(site: Site) -> None:
+    """As the documents write it, on the machine itself."""
+    await site.systemctl("restart", 1)  # its counters begin at 0
+    await site.becomes_ready()
+    for line, words in (
+        ("curl -s localhost:8080/health | jq -r .status", "healthy"),
+        ("curl -s localhost:8080/metrics | jq .jobs_total", "0"),
+        ("curl -s localhost:8080/metrics | jq .worker_max_concurrent_jobs", "1"),
+    ):
+        assert (await site.machine.run("sh", "-c", line)).stdout.strip() == words, line
+
+
 async def test_a_restart_loses_no_request(site: Site) -> None:
     """The socket stays, and whoever asks meanwhile waits for the new process."""
     await site.becomes_ready()
