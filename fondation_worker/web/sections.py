@@ -157,11 +157,11 @@ def jobs(recent: Sequence[Past], now: float) -> Markup:
     names = (Markup('Ended<span class="zone">, UTC</span>'), *_COLUMNS)
     heading = Markup('<th scope="col" role="columnheader">{}</th>')
     return Markup(
-        '<h2>Last jobs</h2><table role="table"><caption>{caption}, the newest first</caption>'
+        '<h2>Last jobs</h2><table role="table">'
+        "<caption>Attempts that ended here, the newest first</caption>"
         '<thead role="rowgroup"><tr role="row">{headings}</tr></thead>'
         '<tbody role="rowgroup">{rows}</tbody></table>'
     ).format(
-        caption=f"The last {counted(len(recent), 'attempt')} that ended here",
         headings=Markup("").join(map(heading.format, names)),
         rows=Markup("").join(_row(past, now) for past in recent),
     )

@@ -117,4 +117,5 @@ def _load(now: Snapshot) -> Iterator[str]:
 def _bytes(count: int) -> str:
     """Return a size that does not change with each page of memory."""
     figure, unit = in_units(count).split()
-    return f"{float(figure):.{1 if float(figure) < 10 else 0}f} {unit}"  # noqa: PLR2004 two digits
+    is_whole = unit == "bytes" or float(figure) >= 10  # noqa: PLR2004 two digits say enough
+    return f"{float(figure):.{0 if is_whole else 1}f} {unit}"
