@@ -9,6 +9,7 @@ CHROMIUM = "/usr/bin/chromium"  # Debian's; ./dev installs it
 QUIET = (  # it asks nobody for anything
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"),
+    "--disable-lcd-text",  # letters without coloured edges: pictures are smaller
 )
 
 

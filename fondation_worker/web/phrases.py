@@ -22,6 +22,11 @@ def foreign(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
+def path(text: str) -> Markup:
+    """Return the same with a place to break the line after each slash."""
+    return Markup("/<wbr>").join(foreign(text).split("/"))
+
+
 def code(text: str) -> Markup:
     """Return a text of our own with each `name` in it as code."""
     template = (Markup("{}"), Markup("<code>{}</code>"))

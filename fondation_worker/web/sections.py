@@ -12,7 +12,7 @@ from fondation_worker.admission import Level, Reason
 from fondation_worker.history import Past
 from fondation_worker.snapshot import Running, Snapshot
 from fondation_worker.verdict import ADVICE
-from fondation_worker.web.phrases import about, code, counted, foreign, moment, money, utc
+from fondation_worker.web.phrases import about, code, counted, foreign, moment, money, path, utc
 from fondation_worker.words import length
 
 NOTABLE_SILENCE = 30.0  # seconds without a sign of life of a run before it is told
@@ -45,9 +45,8 @@ def headline(now: Snapshot) -> Markup:
     """Return who this is, and how it is at one glance."""
     return Markup(
         '<p class="status {kind}">{status}</p><h1>{label}</h1>'
-        '<p class="summary">{busy}, {claims} <span class="soft nowrap">· up {up}</span></p>'
-        "{reasons}"
-        '<p class="soft fine">Instance <code>{instance}</code>, version {version}</p>'
+        '<p class="summary">{busy}, {claims}</p>{reasons}'
+        '<p class="soft fine">Instance <code>{instance}</code>, version {version}, up {up}</p>'
     ).format(
         kind=status_kind(now),
         status=now.status,
@@ -92,11 +91,11 @@ def _running(job: Running, now: float) -> Markup:
     step = f"step {job.step_number} of {job.steps}"
     return Markup(
         '<li class="slot"><h3><bdi>{repository}</bdi></h3>'
-        '<p class="fine soft"><code>{job}</code>, attempt {attempt}</p>'
+        '<p class="fine soft"><code>{job}</code></p>'
         '<progress value="{number}" max="{steps}" aria-label="{step}: {word}"></progress>'
         '<p><b>{word}</b> <span class="soft">{step}</span></p>'
         '<p class="words"><bdi>{progress}</bdi></p>'
-        '<p class="fine soft">since {since}, {age}{silence}</p></li>'
+        '<p class="fine soft">attempt {attempt}, since {since}, {age}{silence}</p></li>'
     ).format(
         repository=foreign(job.repository),
         job=foreign(job.job_id),
@@ -105,7 +104,7 @@ def _running(job: Running, now: float) -> Markup:
         steps=job.steps,
         step=step,
         word=foreign(job.step),
-        progress=foreign(job.progress),
+        progress=path(job.progress),
         since=utc(job.started_at, now),
         age=about(job.age),
         silence=_silence(job.silent),

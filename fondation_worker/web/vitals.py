@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from fondation_worker.admission import in_units
 from fondation_worker.snapshot import ClaudeState, ConvexState, Host, OutboxState, Snapshot
-from fondation_worker.web.phrases import MINUTE, about, counted, foreign, utc
+from fondation_worker.web.phrases import MINUTE, about, counted, foreign, path, utc
 from fondation_worker.words import length
 
 NOTABLE_SKEW = 1.0  # seconds
@@ -95,7 +95,7 @@ def _of_outbox(outbox: OutboxState) -> Iterator[str]:
 
 def _disks(host: Host) -> Iterator[Markup]:
     for disk in host.disks:
-        more = (Markup("below <code>{}</code>").format(foreign(disk.path)),)
+        more = (Markup("below <code>{}</code>").format(path(disk.path)),)
         is_low = disk.free < host.disk_floor
         yield _tile(f"{foreign(disk.setting)} free", _bytes(disk.free), more, bad=is_low)
 
