@@ -71,7 +71,7 @@ function connect() {
   const lose = () => {
     source.close();
     clearTimeout(timer);
-    say("connection lost, trying again", "lost");
+    say(instance ? "connection lost, trying again" : "not connected, trying again", "lost");
     setTimeout(connect, AGAIN);
   };
   const hear = () => {

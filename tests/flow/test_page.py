@@ -128,7 +128,7 @@ async def test_an_answer_that_is_no_stream_is_not_the_end(
         await page.route("**/events", lambda route: route.fulfill(status=503), times=2)
         await opened(page, port)
         connection = page.locator("#connection")
-        await expect(connection).to_have_text("connection lost, trying again")
+        await expect(connection).to_have_text("not connected, trying again")
         await expect(connection).to_have_text("live", timeout=SOON)
 
 

@@ -13,7 +13,8 @@ from fondation_worker.admission import Level, Reason
 from fondation_worker.history import History, Past
 from fondation_worker.snapshot import Snapshot
 from fondation_worker.web.page import POLICY, SCRIPT, STYLE, rendered
-from tests.snapshots import NOW, fine, history, past, running, snapshot
+from tests.snapshots import NOW, WELL, worker
+from tests.wordy import history, past, running, wordy
 
 VOID = {"meta", "link", "rect", "wbr"}  # elements without an end; `rect` is closed at once
 SECTIONS = ["headline", "slots", "vitals", "plots", "errors", "jobs"]
@@ -92,8 +93,8 @@ HOSTILE = (
 @given(st.sampled_from(HOSTILE) | st.text(min_size=1))
 def test_no_text_is_more_than_text(text: str) -> None:
     """Whatever stands in a job's id, a name, a message or a reason: the elements are the same."""
-    usual = shown(snapshot(), history(past()))
-    hostile = shown(snapshot(text), history(past(text)))
+    usual = shown(wordy(), history(past()))
+    hostile = shown(wordy(text), history(past(text)))
     assert hostile.structure == usual.structure
     for name in ("class", "id", "href", "datetime", "role"):
         assert hostile.attribute(name) == usual.attribute(name)
@@ -102,7 +103,7 @@ def test_no_text_is_more_than_text(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_message_of_a_stream_is_one_line_with_the_same_html(text: str) -> None:
     """A line break within it would end it."""
-    rendering = rendered(snapshot(text), history(past(text)))
+    rendering = rendered(wordy(text), history(past(text)))
     message = rendering.since(None)
     assert message is not None
     assert len(message.splitlines()) == 1
@@ -111,17 +112,17 @@ def test_a_message_of_a_stream_is_one_line_with_the_same_html(text: str) -> None
 
 def test_a_direction_that_is_turned_round_is_written_out() -> None:
     """`txt.exe` must not read as `exe.txt`."""
-    page = shown(replace(fine(), worker_id="a\N{RIGHT-TO-LEFT OVERRIDE}b"))
+    page = shown(worker(worker_id="a\N{RIGHT-TO-LEFT OVERRIDE}b"))
     assert r"a\u202eb" in page.text
 
 
 @pytest.mark.parametrize(
     ("now", "kept"),
     [
-        (fine(), history()),
-        (snapshot(), history(past())),
-        (snapshot(jobs=2), history(*[past(error_class="timeout", outcome="dead")] * 30)),
-        (replace(snapshot(jobs=3), slots=1), history(past(error_class=None, outcome="completed"))),
+        (WELL, history()),
+        (wordy(), history(past())),
+        (wordy(jobs=2), history(*[past(error_class="timeout", outcome="dead")] * 30)),
+        (replace(wordy(jobs=3), slots=1), history(past(error_class=None, outcome="completed"))),
     ],
     ids=["idle", "everything", "full", "more jobs than slots"],
 )
@@ -141,7 +142,7 @@ def test_the_document_is_sound(now: Snapshot, kept: History) -> None:
 
 def test_the_table_has_a_caption_and_says_whose_each_header_is() -> None:
     """A screen reader reads a cell with both of its headers."""
-    page = shown(fine(), history(past(), past()))
+    page = shown(WELL, history(past(), past()))
     tags = [tag for tag, _ in page.tags]
     assert tags.count("caption") == 1
     headers = [dict(attrs) for tag, attrs in page.tags if tag == "th"]
@@ -152,7 +153,7 @@ def test_the_table_has_a_caption_and_says_whose_each_header_is() -> None:
 def test_what_there_is_to_know_is_told_in_words() -> None:
     """Colour alone would be nothing for many."""
     now = replace(
-        snapshot(),
+        wordy(),
         worker_id="worker-7",
         paused="new disks",
         running=(replace(running(), repository="acme/shop", progress="reading a.py"),),
@@ -165,7 +166,7 @@ def test_what_there_is_to_know_is_told_in_words() -> None:
         "acme/shop",
         "reading a.py",
         "version some-text, up 2 h",
-        "since 07:56 UTC , 3 min; no sign of life for 40 s",
+        "since 14:10 UTC , 3 min; no sign of life for 40 s",
         "1 slot free claims nothing now",
         "Claims paused new disks",
         "Convex unreachable",
@@ -179,8 +180,8 @@ def test_what_there_is_to_know_is_told_in_words() -> None:
 
 def test_a_healthy_idle_worker_says_so() -> None:
     """And nothing that would make anybody look twice."""
-    text = shown(fine()).text
-    assert "healthy some-text 0 of 2 slots busy, ready for work" in text
+    text = shown(WELL).text
+    assert "healthy w 0 of 2 slots busy, ready for work" in text
     assert "Everything is as it should be." in text
     assert "2 slots free waiting for work" in text
     assert "Recent errors None." in text
@@ -189,7 +190,7 @@ def test_a_healthy_idle_worker_says_so() -> None:
 def test_an_error_says_what_to_do() -> None:
     """In the words of docs/operations.md."""
     kept = history(past("acme/shop", error_class="too_large", outcome="dead", message="3 GiB"))
-    page = shown(fine(), kept)
+    page = shown(WELL, kept)
     assert "3 GiB What to do: raise REPOSITORY_SIZE_LIMIT or REPOSITORY_FILES_LIMIT" in page.text
     assert "failed for good" in page.text
     assert "90 s $0.50" in page.text
@@ -198,27 +199,27 @@ def test_an_error_says_what_to_do() -> None:
 def test_the_plots_tell_their_figures_as_text() -> None:
     """Who does not see the bars reads them."""
     kept = history(past(), past(error_class=None, outcome="completed"))
-    text = shown(fine(), kept).text
-    assert "07:00 UTC 1 completed, 1 failed" in text
-    assert "07:00 UTC $1.00" in text
-    assert "21:00 UTC up to 2 an hour now" in text
+    text = shown(WELL, kept).text
+    assert "14:00 UTC 1 completed, 1 failed" in text
+    assert "14:00 UTC $1.00" in text
+    assert "03:00 UTC up to 2 an hour now" in text
 
 
 def test_an_older_job_is_shown_with_its_day() -> None:
     """Times alone would be taken for today's."""
     old = Past(ended_at=NOW - 86400, job_id="1", attempt=1, repository="r", outcome="completed")
-    assert "14 Jan 08:00" in shown(fine(), history(old)).text
+    assert "20 Sep 14:13" in shown(WELL, history(old)).text
 
 
 def test_a_time_that_no_calendar_has_is_shown_all_the_same() -> None:
     """The file of the history may have been damaged."""
     odd = Past(ended_at=1e300, job_id="1", attempt=1, repository="r", outcome="completed")
-    assert "1e+300" in shown(fine(), history(odd)).text
+    assert "1e+300" in shown(WELL, history(odd)).text
 
 
 def test_a_second_that_passes_changes_nothing() -> None:
     """A page that is looked at would be sent anew all the time."""
-    before = snapshot()
+    before = wordy()
     job = before.running[0]
     after = replace(
         before,
@@ -235,7 +236,7 @@ def test_a_second_that_passes_changes_nothing() -> None:
 
 def test_only_what_changed_is_sent() -> None:
     """The rest of the page stays as somebody reads it."""
-    before, after = rendered(fine(), history()), rendered(fine(), history(past()))
+    before, after = rendered(WELL, history()), rendered(WELL, history(past()))
     message = after.since(before)
     assert message is not None
     assert list(json.loads(message)["sections"]) == ["plots", "errors", "jobs"]
@@ -244,13 +245,13 @@ def test_only_what_changed_is_sent() -> None:
 def test_a_page_of_twenty_jobs_is_small() -> None:
     """It is read on phones, far from the worker."""
     ended = [past("j57a1b2c3d4e5f6g7h8j9k0mnpqrstvw", message="words " * 200)] * 20
-    page = rendered(snapshot(jobs=2), history(*ended)).document()
+    page = rendered(wordy(jobs=2), history(*ended)).document()
     assert len(page.encode()) < 50_000
 
 
 def test_nothing_outside_is_named() -> None:
     """No asset, no script, no style of anybody else."""
-    page = shown(snapshot(), history(past()))
+    page = shown(wordy(), history(past()))
     assert page.attribute("src") == []
     assert {link.partition(":")[0] for link in page.attribute("href")} == {
         *("data", "health", "readyz", "metrics")
