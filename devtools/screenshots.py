@@ -126,12 +126,12 @@ async def page_of(stage: Stage) -> str:
 def write_history(history: History, now: float) -> None:
     """Write what a worker may have done in the last hours."""
     chance = random.Random(7)  # noqa: S311 the same pictures each time
-    at = now - 12 * 3600
-    for outcome, failure, message in ENDS:
+    step = 12 * 3600 / len(ENDS)  # seconds
+    for n, (outcome, failure, message) in enumerate(ENDS):
         name = f"acme/{chance.choice(NAMES)}"
         history.add(
             Past(
-                ended_at=at,
+                ended_at=now - 12 * 3600 + (n + chance.uniform(0.1, 0.9)) * step,
                 job_id="j57" + "".join(chance.choices("0123456789abcdefghjkmnpqrstvwxyz", k=29)),
                 attempt=1,
                 repository=name,
@@ -142,7 +142,6 @@ def write_history(history: History, now: float) -> None:
                 dollars=chance.uniform(0.1, 2.4) if outcome == "completed" else None,
             )
         )
-        at += 12 * 3600 / len(ENDS) * chance.uniform(0.4, 1.5)
 
 
 async def picture(

@@ -4,6 +4,7 @@ However many look, the page is rendered once a second at most, and while nobody 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from aiohttp import web
@@ -38,12 +39,18 @@ class StatusPage:
         return web.Response(text=text, content_type="text/html", headers=headers)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Answer with every section, then with each that changes, for ever.
+        """Answer with every section, then with each that changes, until the client goes.
 
-        The server ends it: when the client goes or does not read, and with itself.
+        One that does not read, and all of them at its own end, are the server's to cut.
         """
         response = web.StreamResponse(headers=_STREAM)
         await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            await self._tell(response)
+        return response
+
+    async def _tell(self, response: web.StreamResponse) -> None:
+        """Write what there is to tell, for ever; raises ConnectionResetError."""
         await response.write(b"retry: %d\n\n" % RETRY)
         told, when = None, boottime()
         while True:
