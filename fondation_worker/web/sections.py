@@ -36,11 +36,6 @@ _WORKS = "Everything is as it should be."
 _ADVICE = {kind.failure: words for kind, words in ADVICE.items()}
 
 
-def status_kind(now: Snapshot) -> str:
-    """Return the kind of the worker's status: good, warn or bad."""
-    return _KINDS[Level[now.status.upper()]]
-
-
 def headline(now: Snapshot) -> Markup:
     """Return who this is, and how it is at one glance."""
     return Markup(
@@ -48,7 +43,7 @@ def headline(now: Snapshot) -> Markup:
         '<p class="summary">{busy}, {claims}</p>{reasons}'
         '<p class="soft fine">Instance <code>{instance}</code>, version {version}, up {up}</p>'
     ).format(
-        kind=status_kind(now),
+        kind=_KINDS[Level[now.status.upper()]],
         status=now.status,
         label=foreign(now.worker_id),
         busy=f"{len(now.running)} of {counted(now.slots, 'slot')} busy",

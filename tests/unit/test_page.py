@@ -11,8 +11,10 @@ from hypothesis import given, settings, strategies as st
 
 from fondation_worker.admission import Level, Reason
 from fondation_worker.history import History, Past
+from fondation_worker.metrics import FAILED_OUTCOMES, OTHER_OUTCOMES
 from fondation_worker.snapshot import Snapshot
 from fondation_worker.web.page import POLICY, SCRIPT, STYLE, rendered
+from fondation_worker.web.sections import OUTCOMES
 from tests.snapshots import NOW, WELL, worker
 from tests.wordy import history, past, running, wordy
 
@@ -195,6 +197,11 @@ def test_an_error_says_what_to_do() -> None:
     assert "3 GiB What to do: raise REPOSITORY_SIZE_LIMIT or REPOSITORY_FILES_LIMIT" in page.text
     assert "failed for good" in page.text
     assert "90 s $0.50" in page.text
+
+
+def test_every_outcome_has_its_words() -> None:
+    """They are the labels of the metrics, and one is new some day."""
+    assert set(OUTCOMES) == {*FAILED_OUTCOMES, *OTHER_OUTCOMES}
 
 
 def test_the_plots_tell_their_figures_as_text() -> None:
