@@ -24,6 +24,7 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {
     "completed": ("completed", "good"),
     "pending": ("failed, tried again", "warn"),
     "dead": ("failed for good", "bad"),
+    "kept": ("result waits for Convex", "warn"),
     "released": ("given back", "idle"),
     "canceled": ("cancelled", "idle"),
     "lost": ("lease lost", "warn"),

@@ -204,7 +204,7 @@ async def violations(page: Page) -> list[str]:
 def remember(state: Path) -> None:
     """Let a worker with this STATE_DIR remember attempts of every outcome, in long words."""
     history = History(state / "history.jsonl")
-    outcomes = ("completed", "released", "canceled", "lost", "refused", "fault")
+    outcomes = ("completed", "kept", "released", "canceled", "lost", "refused", "fault")
     for outcome in (*outcomes, "pending", "dead"):
         failure = "timeout" if outcome in {"pending", "dead"} else None
         history.add(
