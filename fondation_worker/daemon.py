@@ -31,6 +31,7 @@ from fondation_worker.web.control import Controls, control_server
 from fondation_worker.web.figures import figures_of
 from fondation_worker.web.health import aliveness_of, health_of, readiness_of
 from fondation_worker.web.server import Handler, web_server
+from fondation_worker.web.status import StatusPage
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,10 @@ async def _asked(
 def _pages(process: Process) -> Mapping[str, Handler]:
     """Return what is answered over HTTP."""
     look, history = process.lookout.look, process.history
+    status = StatusPage(look, history)
     return {
+        "/": status.page,
+        "/events": status.events,
         "/health": health_of(look),
         "/livez": aliveness_of(look),
         "/readyz": readiness_of(look),

@@ -42,6 +42,30 @@ ACTIONS: Mapping[type[JobError], Action] = {
     errors.OwnBug: Action.TRY_AGAIN,
 }
 
+# What an operator can do about it. Backticks stand around names.
+ADVICE: Mapping[type[JobError], str] = {
+    errors.InvalidJob: "mend what the text names, and enqueue anew",
+    errors.RepositoryMissing: "check the URL; of a private repository, the token of the job's user",
+    errors.RefMissing: "check branch, tag, commit or folder",
+    errors.RepositoryEmpty: "push something",
+    errors.TooLarge: "raise `REPOSITORY_SIZE_LIMIT` or `REPOSITORY_FILES_LIMIT`, then `jobs retry`",
+    errors.TokenUnusable: "the user signs in to GitHub again, then `jobs retry`",
+    errors.RateLimited: "wait, or use another credential",
+    errors.Overloaded: "wait",
+    errors.CredentialRefused: "renew the credential and reload",
+    errors.CloneFailed: "when it goes on: the network, or the Git server",
+    errors.ClaudeFailed: "read the end of the job's log: the CLI's standard error;"
+    ' "killed from outside": somebody sent SIGKILL',
+    errors.NoResult: "ask for a text in the prompt",
+    errors.TimedOut: "raise `JOB_TIMEOUT` or the job's `timeoutMs`, or ask for less",
+    errors.Stalled: "when it goes on: the model's service; `STALL_TIME` and `TOOL_TIME` rule it",
+    errors.OutOfMemory: "the kernel killed it: fewer slots (`MAX_CONCURRENT_JOBS`) or more memory;"
+    " a run takes 300 to 450 MB",
+    errors.Crashed: "read the log before that start",
+    errors.DiskTrouble: "make room, or mend the file system",
+    errors.OwnBug: "its log has a traceback: report it",
+}
+
 MESSAGE_LIMIT = 16_000  # characters; Convex cuts at 16 KiB
 # Seconds.
 _FIRST_PAUSE: Mapping[type[JobError], float] = {CredentialRefused: 60.0, RateLimited: 30.0}

@@ -93,16 +93,17 @@ async def git_server(
     keys: Path,
     *,
     port: int = 0,
+    host: str = "localhost",
     stall: asyncio.Event | None = None,
     password: str | None = None,
     instead: Callable[[web.Request], web.Response | None] = lambda _: None,
 ) -> AsyncIterator[GitServer]:
     """Serve the repositories below *top* with `git http-backend`; answer once *stall* is set.
 
-    Port 0 picks a free one. With *password* only to x-access-token with it. What *instead* returns
-    goes before all that.
+    Port 0 picks a free one. The certificate is for *host*, to which the caller has to lead clients.
+    With *password* only to x-access-token with it. What *instead* returns goes before all that.
     """
-    certificate, key = await asyncio.to_thread(_certificate, keys)
+    certificate, key = await asyncio.to_thread(_certificate, keys, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
@@ -154,15 +155,15 @@ async def _backend(top: Path, request: web.Request) -> web.Response:
     return web.Response(status=status, body=body, headers=headers)
 
 
-def _certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate for localhost; return it and its key."""
+def _certificate(directory: Path, host: str) -> tuple[Path, Path]:
+    """Make a certificate for *host*; return it and its key."""
     directory.mkdir(parents=True, exist_ok=True)
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     openssl = shutil.which("openssl") or "openssl"
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost",
+         "-nodes", "-days", "2", "-subj", f"/CN={host}",
+         "-addext", f"subjectAltName=DNS:{host}",
          "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip

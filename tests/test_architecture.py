@@ -16,6 +16,7 @@ ORDER = (
     *("history", "metrics"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.health", "web.figures", "web.server", "web.control", "reload"),  # edges
+    *("web.phrases", "web.plots", "web.sections", "web.vitals", "web.page", "web.status"),
     *("leftovers", "runner", "runner.launcher", "runner.process", "treesize"),
     *("credential_helper", "credential", "gitprocess", "clone", "memory", "workspace"),
     *("family", "ticks"),
@@ -40,7 +41,7 @@ ORDER = (
 OWNERS = {
     "aiohttp": {
         *("convex", "doctor.scripted"),
-        *("web.health", "web.figures", "web.server", "web.control"),
+        *("web.health", "web.figures", "web.server", "web.control", "web.status"),
     },
     "convex": {"convex", "wakeup_child"},
     "git": {"clone", "gitprocess"},
@@ -50,6 +51,7 @@ OWNERS = {
         *("cli.main", "cli.flags", "cli.options", "cli.ending", "cli.terminal"),
         *("cli.jobs", "cli.workers", "cli.control", "cli.install_claude", "cli.doctor"),
     },
+    "markupsafe": {"web.phrases", "web.plots", "web.sections", "web.vitals", "web.page"},
     "prometheus_client": {"metrics"},
     "rich": {"cli.terminal", "cli.following"},
     "msgspec": {"claims", "entry", "history", "job", "operator", "queue", "transcript", "wakeup"},

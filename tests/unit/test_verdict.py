@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from fondation_worker import errors
-from fondation_worker.verdict import ACTIONS, MESSAGE_LIMIT, Action, verdict
+from fondation_worker.verdict import ACTIONS, ADVICE, MESSAGE_LIMIT, Action, verdict
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_only_what_every_job_would_meet_stops_the_worker(kind: type[errors.JobEr
 
 def test_the_table_has_every_class_and_follows_the_tree() -> None:
     """A new class must be put into it."""
-    assert set(ACTIONS) == set(leaves(errors.JobError))
+    assert set(ACTIONS) == set(ADVICE) == set(leaves(errors.JobError))
     for kind, action in ACTIONS.items():
         assert issubclass(kind, errors.GiveUp) == (action is Action.GIVE_UP)
         assert issubclass(kind, errors.Wait) == (action is Action.WAIT)
@@ -46,8 +46,8 @@ def test_the_table_has_every_class_and_follows_the_tree() -> None:
 def test_operators_read_the_same_table() -> None:
     """In the same order."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE)
-    assert rows == [(kind.failure, action.value) for kind, action in ACTIONS.items()]
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|.*\| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(kind.failure, action.value, ADVICE[kind]) for kind, action in ACTIONS.items()]
 
 
 def test_convex_decides_by_the_same_table() -> None:
