@@ -27,7 +27,8 @@ from fondation_worker.slots import Ends
 from fondation_worker.statusline import in_one_line
 from fondation_worker.systemd import Manager
 from fondation_worker.web.control import Controls, control_server
-from fondation_worker.web.health import health_server
+from fondation_worker.web.health import health_of, readiness_of
+from fondation_worker.web.server import web_server
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,9 @@ async def _asked(
     ports = manager.of_family((socket.AF_INET, socket.AF_INET6))
     files = manager.of_family((socket.AF_UNIX,))
     fallback = config.state_dir / CONTROL_NAME
+    pages = {"/health": health_of(process.look), "/readyz": readiness_of(process.look)}
     async with (
-        health_server(config.health_address, process.look, ports) as process.no_port,
+        web_server(config.health_address, pages, ports) as process.no_port,
         control_server(config.control_socket, controls, fallback=fallback, inherited=files),
     ):
         yield

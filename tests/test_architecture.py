@@ -15,7 +15,8 @@ ORDER = (
     *("telling", "verdict", "statusline", "snapshot"),
     *("history", "metrics"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
-    *("web", "web.health", "web.control", "reload"),  # edges
+    *("web", "web.answers", "web.connection", "web.server"),  # edges
+    *("web.health", "web.control", "reload"),
     *(
         "leftovers",
         "runner",
@@ -47,7 +48,10 @@ ORDER = (
 
 # Each library of an outside system is known to one module.
 OWNERS = {
-    "aiohttp": {"convex", "web.health", "web.control", "doctor.scripted"},
+    "aiohttp": {
+        *("convex", "doctor.scripted"),
+        *("web.answers", "web.connection", "web.server", "web.health", "web.control"),
+    },
     "convex": {"convex", "wakeup_child"},
     "git": {"clone", "gitprocess"},
     "sdnotify": {"systemd"},

@@ -1,16 +1,9 @@
 """`GET /health`: is this worker well, and if not, why; `GET /readyz`: would it take a job now."""
 
-import logging
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-
-from fondation_worker import events
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,31 +40,6 @@ class Health:
         }
 
 
-@asynccontextmanager
-async def health_server(
-    address: tuple[str, int] | None,
-    look: Callable[[], Health],
-    inherited: Sequence[socket.socket] = (),
-) -> AsyncIterator[str | None]:
-    """Answer `GET /health` and `/readyz` while the body runs; give why that cannot be, or None.
-
-    On the sockets *inherited* from systemd, which are closed at the end; without any, on *address*.
-    One that cannot be had is said in the log, and the worker works on without.
-    """
-    if address is None and not inherited:
-        yield None
-        return
-    application = web.Application()
-    application.router.add_get("/health", health_of(look))
-    application.router.add_get("/readyz", readiness_of(look))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        yield await _listen(runner, address, inherited)
-    finally:
-        await runner.cleanup()
-
-
 def health_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Return what answers a request with one *look*."""
 
@@ -90,22 +58,3 @@ def readiness_of(look: Callable[[], Health]) -> Callable[[web.Request], Awaitabl
         return web.Response(text="ready\n")
 
     return answer
-
-
-async def _listen(
-    runner: web.AppRunner, address: tuple[str, int] | None, inherited: Sequence[socket.socket]
-) -> str | None:
-    """Listen; return in words why not, or None."""
-    for one in inherited:
-        await web.SockSite(runner, one).start()
-    if not inherited and address:
-        try:
-            await web.TCPSite(runner, *address).start()
-        except OSError as error:
-            words = f"{address[0]}:{address[1]}: {error.strerror}"
-            extra = events.NO_PORT.extra
-            logger.error("health: %s; set HEALTH_ADDRESS", words, extra=extra)  # noqa: TRY400 the words say all
-            return f"no health port: {words}"
-    for host, port, *_ in runner.addresses:
-        logger.info("health: http://%s:%d/health", host, port)
-    return None
