@@ -26,7 +26,6 @@ _BAD_REQUEST = 400
 _TOO_LARGE = 431
 _BUSY = 503
 _A_REQUEST = 8192  # bytes: no client's own request is larger
-_READ_AHEAD = 4096  # bytes of a body that aiohttp holds before it reads no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,6 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
         self._crowd.live.discard(self)
-        self._crowd.streaming.discard(self)
         if self._look:
             self._look.cancel()
         super().connection_lost(exc)
@@ -146,13 +144,7 @@ class Connection(web.RequestHandler):
         """Return the answer to what is no request; any other error ends the connection."""
         if status != _BAD_REQUEST or request.writer.output_size:
             raise ConnectionResetError from exc
-        response = refusal(status, "that is no HTTP request, or its head is too large")
-        response.force_close()
-        return response
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Keep out of the log what a client can provoke: faults of ours do not come this way."""
-        self.logger.debug(*args, **kw)
+        return refusal(status, "that is no HTTP request, or its head is too large")
 
     def _refuse_head(self) -> None:
         """Answer a head without an end, and close; cut off who got answers before."""
@@ -183,7 +175,6 @@ def _options(limits: Limits) -> dict[str, Any]:
         "max_line_size": limits.line,
         "max_field_size": limits.line,
         "max_headers": limits.headers,
-        "read_bufsize": _READ_AHEAD,
         "auto_decompress": False,  # nobody reads bodies: a bomb in one is not to be opened
     }
 
