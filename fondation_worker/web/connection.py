@@ -92,6 +92,7 @@ class Connection(web.RequestHandler):
         self._last_clear = 0.0  # when no answer was waiting to be taken
         self._unasked = 0  # bytes since the last request was taken
         self._has_asked = False
+        self._is_answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or be turned away."""
@@ -123,11 +124,30 @@ class Connection(web.RequestHandler):
             self._head_due = self._loop.time() + self._limits.head
         super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp always closes
+        """Tell whether an answer is to go out first: `nc -N` ends its side once it has asked.
+
+        Who follows a stream ends it in this way.
+        """
+        is_owed = self._is_answering and self not in self._crowd.streaming
+        if is_owed:
+            self.close()  # once it is answered
+        return is_owed
+
     def takes_request(self) -> None:
         """Note that a request is whole, and that its answer begins."""
         self._head_due = None
         self._unasked = 0
-        self._has_asked = True
+        self._has_asked = self._is_answering = True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; then none is owed."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._is_answering = False
 
     def cut(self) -> None:
         """End it now, whatever is on the way."""

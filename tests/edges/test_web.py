@@ -454,6 +454,17 @@ async def test_requests_in_a_row_are_answered_in_a_row() -> None:
         assert (await one.get()).status == 200
 
 
+async def test_who_has_asked_and_says_no_more_is_answered() -> None:
+    """As `nc -N` does; the answer is the last, and the place is free after."""
+    async with site(Limits(connections=1)) as one:
+        for _ in range(3):
+            async with one.wire() as (reader, writer):
+                writer.write(request())
+                writer.write_eof()
+                assert (await answer(reader)).body == b"small\n"
+                assert await ended(reader) == b""
+
+
 async def test_one_connection_too_many_is_told_and_ended(tmp_path: Path) -> None:
     """Over all sockets; also when it asks for nothing. Whoever leaves makes room."""
     with socket.socket(socket.AF_UNIX) as file:
