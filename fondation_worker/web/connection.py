@@ -62,7 +62,7 @@ class Crowd:
         words = f"{self.limits.connections} connections are open already, come back later"
         if now >= self._silent_until:
             self._silent_until = now + 60
-            logger.warning("health: %s", words)
+            logger.warning("HTTP: %s", words)
         with suppress(OSError):  # closed with its request unread, the answer could get lost
             os.read(wire.get_extra_info("socket").fileno(), _A_REQUEST)
         wire.write(refusal_in_bytes(_BUSY, words, retry_after(self.limits)))

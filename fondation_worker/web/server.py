@@ -123,9 +123,8 @@ class _Server(web.Server):
         if request.method not in _METHODS:
             allowed = {"Allow": ", ".join(_METHODS)}
             return refusal(_METHOD_NOT_ALLOWED, "only GET and HEAD are answered", allowed)
-        if sum(len(name) + len(value) for name, value in request.raw_headers) > (
-            self._crowd.limits.unasked
-        ):
+        size = sum(len(name) + len(value) for name, value in request.raw_headers)
+        if size > self._crowd.limits.unasked:
             return refusal(_TOO_LARGE, "these headers are too large")
         path = request.path or "/"
         if page := self._pages.get(path):
