@@ -35,6 +35,7 @@ from fondation_worker.web.status import StatusPage
 
 logger = logging.getLogger(__name__)
 
+STREAMS = frozenset({"/events"})  # pages that go on for ever
 _Reload = Callable[[Mapping[str, str]], Reloaded]
 
 
@@ -113,8 +114,14 @@ async def _asked(
     fallback = config.state_dir / CONTROL_NAME
     pages = _pages(process)
     async with (
-        web_server(config.health_address, pages, ports) as process.lookout.no_port,
-        control_server(config.control_socket, controls, fallback=fallback, inherited=files),
+        web_server(config.health_address, pages, ports, streams=STREAMS) as process.lookout.no_port,
+        control_server(
+            config.control_socket,
+            controls,
+            {path: page for path, page in pages.items() if path not in STREAMS},
+            fallback=fallback,
+            inherited=files,
+        ),
     ):
         yield
 

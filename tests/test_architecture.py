@@ -15,7 +15,8 @@ ORDER = (
     *("telling", "verdict", "statusline", "snapshot"),
     *("history", "metrics"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
-    *("web", "web.health", "web.figures", "web.server", "web.control", "reload"),  # edges
+    *("web", "web.answers", "web.connection", "web.server"),  # edges
+    *("web.health", "web.figures", "web.control", "reload"),
     *("web.phrases", "web.plots", "web.sections", "web.vitals", "web.page", "web.status"),
     *("leftovers", "runner", "runner.launcher", "runner.process", "treesize"),
     *("credential_helper", "credential", "gitprocess", "clone", "memory", "workspace"),
@@ -41,7 +42,8 @@ ORDER = (
 OWNERS = {
     "aiohttp": {
         *("convex", "doctor.scripted"),
-        *("web.health", "web.figures", "web.server", "web.control", "web.status"),
+        *("web.answers", "web.connection", "web.server", "web.health", "web.figures"),
+        *("web.control", "web.status"),
     },
     "convex": {"convex", "wakeup_child"},
     "git": {"clone", "gitprocess"},

@@ -1,7 +1,8 @@
 """The control socket: what an operator on this host may ask of a running worker.
 
-HTTP over a unix socket that only root, the worker's own user and its group may use: `GET /health`
-and `/readyz`, `POST /pause` `{"reason"?}`, `POST /resume`, `POST /reload`. Answers are JSON.
+HTTP over a unix socket that only root, the worker's own user and its group may use: `POST /pause`
+`{"reason"?}`, `POST /resume`, `POST /reload`, answered with JSON; and what anybody may see where
+there is a port.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from aiohttp.typedefs import Middleware
 
 from fondation_worker import events
 from fondation_worker.snapshot import Snapshot
-from fondation_worker.web.health import health_of, readiness_of
+from fondation_worker.web.server import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _UNPROCESSABLE = 422
 _NOT_KEPT = 507
-_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class Controls:
 async def control_server(
     path: Path,
     controls: Controls,
+    pages: Mapping[str, Handler],
     *,
     fallback: Path | None = None,
     inherited: Sequence[socket.socket] = (),
@@ -66,7 +67,9 @@ async def control_server(
         listening = inherited or _own(path, fallback, kept)
         # Who may open systemd's socket was decided by the unit, SocketGroup= included.
         group = os.getegid() if inherited else None
-        runner = web.AppRunner(_application(controls, group), access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(
+            _application(controls, pages, group), access_log=None, shutdown_timeout=1
+        )
         await runner.setup()
         try:
             for one in listening:
@@ -133,7 +136,9 @@ def _make_way(path: Path) -> None:
     raise OSError(0, "another process listens there")
 
 
-def _application(controls: Controls, group: int | None) -> web.Application:
+def _application(
+    controls: Controls, pages: Mapping[str, Handler], group: int | None
+) -> web.Application:
     async def pause(request: web.Request) -> web.Response:
         try:
             reason = _reason(await request.read())
@@ -163,8 +168,8 @@ def _application(controls: Controls, group: int | None) -> web.Application:
         return web.json_response(reloaded, status=_UNPROCESSABLE if reloaded["faults"] else 200)
 
     application = web.Application(middlewares=[_only_for(group)])
-    application.router.add_get("/health", health_of(controls.look))
-    application.router.add_get("/readyz", readiness_of(controls.look))
+    for path, page in pages.items():
+        application.router.add_get(path, page)
     application.router.add_post("/pause", pause)
     application.router.add_post("/resume", resume)
     application.router.add_post("/reload", reload)
@@ -175,7 +180,7 @@ def _only_for(group: int | None) -> Middleware:
     """Return what answers root, this worker's own user and *group* only; the file's mode agrees."""
 
     @web.middleware
-    async def judged(request: web.Request, handler: _Answer) -> web.StreamResponse:
+    async def judged(request: web.Request, handler: Handler) -> web.StreamResponse:
         peer = request.transport.get_extra_info("socket") if request.transport else None
         if peer is None:
             return _error(_FORBIDDEN, "nobody asks any more")

@@ -22,6 +22,8 @@ from fondation_worker.control_client import ask_control, ask_worker
 from fondation_worker.pause import Pause
 from fondation_worker.snapshot import Snapshot
 from fondation_worker.web.control import Controls, control_server
+from fondation_worker.web.health import health_of, readiness_of
+from fondation_worker.web.server import Handler
 from tests.snapshots import worker as worker_that_is_well
 
 NOBODY = 65534
@@ -48,6 +50,10 @@ class Worker:
             look=self.look, pause=self.pause.begin, resume=self.pause.end, reload=self.reload
         )
 
+    def pages(self) -> Mapping[str, Handler]:
+        """Return what anybody may see."""
+        return {"/health": health_of(self.look), "/readyz": readiness_of(self.look)}
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
@@ -60,7 +66,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 async def controlled(home: Path) -> AsyncIterator[Worker]:
     """Give a worker that answers at `control.sock` in *home*."""
     worker = Worker(Pause(home))
-    async with control_server(home / "control.sock", worker.controls()):
+    async with control_server(home / "control.sock", worker.controls(), worker.pages()):
         yield worker
 
 
@@ -148,7 +154,7 @@ async def test_a_pause_that_cannot_be_kept_is_said(home: Path) -> None:
     """It holds until the restart; nobody can make a file in /proc."""
     async with controlled(home) as worker:
         worker.pause = Pause(Path("/proc"))
-    async with control_server(home / "control.sock", worker.controls()):
+    async with control_server(home / "control.sock", worker.controls(), worker.pages()):
         status, answer = await ask(home, "POST", "/pause", b'{"reason": "x"}')
         assert (status, worker.pause.reason) == (507, "x")
         assert "STATE_DIR" in answer["error"]
@@ -207,7 +213,7 @@ print(ask_control(Path("1.sock"), "POST", "/pause"))
         home.chmod(0o711)
         (home / "1.sock").chmod(0o666)
         async with control_server(
-            home / "unused.sock", worker.controls(), inherited=(handed_over,)
+            home / "unused.sock", worker.controls(), worker.pages(), inherited=(handed_over,)
         ):
             asked = await asyncio.to_thread(
                 subprocess.run, [sys.executable, "-c", program], capture_output=True, check=False
@@ -223,7 +229,7 @@ async def test_where_a_socket_cannot_be_had_the_other_is_used(home: Path) -> Non
     config = ControlConfig(
         control_socket=wanted, fallback_socket=fallback, health_address=None, instance=None
     )
-    async with control_server(wanted, worker.controls(), fallback=fallback):
+    async with control_server(wanted, worker.controls(), worker.pages(), fallback=fallback):
         status, answer = await asyncio.to_thread(ask_worker, config, "GET", "/health")
         assert (status, answer["workerId"]) == (200, "w")
 
@@ -267,7 +273,7 @@ async def test_a_path_that_cannot_be_had_is_said_and_nothing_is_harmed(
                 path = home / "nowhere" / "control.sock"
             case "too long":
                 path = home / ("x" * 120)
-        async with control_server(path, Worker(Pause(home)).controls()):
+        async with control_server(path, Worker(Pause(home)).controls(), {}):
             assert "set CONTROL_SOCKET" in caplog.text
     assert kind != "file" or path.read_text(encoding="utf-8") == "precious"
     assert kind != "stranger" or path.is_socket()
