@@ -53,14 +53,15 @@ class Account:
         """
         finished = self.finished
         if finished is None:
-            why = f"ended with status {exit_status} before it had a result{_because(complaint)}"
-            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
+            words = f"the Claude CLI ended with status {exit_status} before it had a result"
+            raise self.api_error() or ClaudeFailed(words, said=_end_of(complaint))
         if finished.is_error or finished.subtype != "success":
-            why = f"reported {finished.subtype}{_because(finished.text or complaint)}"
-            raise self.api_error() or ClaudeFailed(f"the Claude CLI {why}")
+            said = _end_of(finished.text or complaint)
+            words = f"the Claude CLI reported {finished.subtype}"
+            raise self.api_error() or ClaudeFailed(words, said=said)
         if exit_status:
-            why = f"ended with status {exit_status}{_because(complaint)}"
-            raise ClaudeFailed(f"the Claude CLI {why}")
+            words = f"the Claude CLI ended with status {exit_status}"
+            raise ClaudeFailed(words, said=_end_of(complaint))
         if not finished.text.strip() or finished.usage.turns == 0:
             raise NoResult("Claude ended without writing anything; does the prompt ask for a text?")
         return finished
@@ -86,6 +87,6 @@ class Account:
         return None
 
 
-def _because(text: str) -> str:
-    """Return the end of *text* as the reason in a message, or nothing."""
-    return f": {last_words(text.strip(), _REASON_LIMIT)}" if text.strip() else ""
+def _end_of(text: str) -> str:
+    """Return the end of *text*, for a reason."""
+    return last_words(text.strip(), _REASON_LIMIT)

@@ -81,7 +81,9 @@ class Process:
         )
         deployment = Deployment(url=config.convex_url, functions=config.convex_functions)
         claims = Claims(life, deployment)
-        self.outbox = Outbox(life, claims, deployment, self._queue, metrics.result)
+        self.history = History(config.state_dir / HISTORY_NAME)
+        ledger = Ledger(metrics, self.history, self._queue)
+        self.outbox = Outbox(life, claims, deployment, self._queue, metrics.result, ledger.crashed)
         self._tools = Tools(
             queue=self._queue,
             board=self._board,
@@ -95,9 +97,7 @@ class Process:
         )
         self.pause = Pause(config.state_dir)
         self.gate = Gate(self._host, self.pause, metrics.pause)
-        self.history = History(config.state_dir / HISTORY_NAME)
         self.ticks = Ticks()
-        ledger = Ledger(metrics, self.history, self._queue)
         self.worker = Worker(config, self._tools, self._bell, self.gate, ledger, ends)
         self.listener = Listener(self._subscription(), self._bell, self._board.hear)
         parts = Parts(

@@ -115,7 +115,7 @@ def _judge(order: Order, account: Account, ended: Ended) -> None:
     if account.finished is None and os.statvfs(order.scratch).f_bavail == 0:
         raise DiskTrouble(f"{order.scratch}: the disk is full, and the CLI's output with it")
     if ended.status == COMMAND_NOT_RUN and account.finished is None:
-        raise ClaudeFailed(f"CLAUDE_CLI could not be run: {ended.complaint.strip()}")
+        raise ClaudeFailed("CLAUDE_CLI could not be run", said=ended.complaint.strip())
 
 
 def _log_complaint(log: Callable[[str, str], None], level: str, complaint: str) -> None:

@@ -100,6 +100,11 @@ class JobError(WorkerError):
     failure: ClassVar[str]
     """The class that Convex is told; it decides what becomes of the job."""
 
+    def __init__(self, message: str, *, said: str = "") -> None:
+        """*said* is how the CLI or a model put it: it may quote the repository or the prompt."""
+        super().__init__(f"{message}: {said}" if said else message)
+        self.own = message  # what may be shown to whoever reaches the worker's port
+
 
 class GiveUp(JobError):
     """Another attempt would end the same way."""

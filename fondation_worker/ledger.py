@@ -1,10 +1,16 @@
 """What is written down of each attempt at its beginning and its end: metrics, and the history."""
 
+from fondation_worker.errors import Crashed
 from fondation_worker.history import MESSAGE_LIMIT, History, Past
+from fondation_worker.job import Token
 from fondation_worker.metrics import Metrics
+from fondation_worker.outbox import CRASH
 from fondation_worker.pipeline import JobEnd
 from fondation_worker.queue import Claimed, Queue
+from fondation_worker.result import well_formed
 from fondation_worker.trace import Trace
+
+UNKNOWN = "a job of an earlier life"  # what is left of a claim does not name the repository
 
 
 class Ledger:
@@ -27,6 +33,21 @@ class Ledger:
         self._metrics.queue_wait.observe(waited)
         self._metrics.pickup.labels(woken_by).observe(waited)
 
+    def crashed(self, token: Token, status: str) -> None:
+        """Write down that an attempt died with an earlier life, and its job's *status* since."""
+        self._metrics.jobs.labels(status, Crashed.failure).inc()
+        self._history.add(
+            Past(
+                ended_at=self._queue.now(),
+                job_id=token.job_id,
+                attempt=token.attempt,
+                repository=UNKNOWN,
+                outcome=status,
+                error_class=Crashed.failure,
+                message=CRASH,
+            )
+        )
+
     def ended(self, claimed: Claimed, end: JobEnd, *, seconds: float, trace: Trace) -> None:
         """Write down how *claimed* ended after so many *seconds*."""
         failure = end.verdict.failure if end.verdict else ""
@@ -38,10 +59,10 @@ class Ledger:
                 ended_at=self._queue.now(),
                 job_id=claimed.token.job_id,
                 attempt=claimed.token.attempt,
-                repository=redact(claimed.job.repository),
+                repository=well_formed(redact(claimed.job.repository)),
                 outcome=end.outcome,
                 error_class=failure or None,
-                message=redact(end.verdict.message)[:MESSAGE_LIMIT] if end.verdict else "",
+                message=well_formed(redact(end.verdict.own))[:MESSAGE_LIMIT] if end.verdict else "",
                 seconds=seconds,
                 dollars=trace.usage.cost_usd if trace.usage else None,
             )

@@ -15,11 +15,11 @@ from fondation_worker import durable, entry, events
 from fondation_worker.claims import Claims, Deployment, left_in
 from fondation_worker.convex import wait_before
 from fondation_worker.entry import Damaged, Entry
-from fondation_worker.errors import ConvexError, Crashed, LeaseLost, Refused
+from fondation_worker.errors import ConvexError, LeaseLost, Refused
 from fondation_worker.handin import hand_in
 from fondation_worker.job import Token
 from fondation_worker.life import Earlier, Life, drop_if_bare
-from fondation_worker.queue import Queue, proof
+from fondation_worker.queue import Queue
 from fondation_worker.refused import RefusedResults
 from fondation_worker.result import Result
 from fondation_worker.tidy import to_the_end
@@ -65,7 +65,8 @@ class _Waiting:
 class Outbox:
     """The results of this life, and those of earlier ones that belong to *deployment*.
 
-    What Convex decides on one is told to *decided*: `accepted` or `refused`.
+    What Convex decides on one is told to *decided*: `accepted` or `refused`; an attempt that died
+    with an earlier life to *crashed*, with its job's status after.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Outbox:
         deployment: Deployment,
         queue: Queue,
         decided: Callable[[str], None] = lambda _: None,
+        crashed: Callable[[Token, str], None] = lambda *_: None,
     ) -> None:
+        self._tell_crash = crashed
         self._decided = decided
         self._life = life
         self._claims = claims
@@ -258,9 +261,9 @@ class Outbox:
         for token, file in tuple(self._crashed.items()):
             if token in self._waiting:
                 continue
-            told = {"class": Crashed.failure, "message": CRASH}
             try:
-                await self._queue.call("fail", proof(token) | told)
+                status = await self._queue.fail_crashed(token, CRASH)
+                self._tell_crash(token, status)
                 words = "job %s: its last attempt crashed; reported"
                 logger.warning(words, token.job_id, extra=events.FAILED.about(token))
             except (LeaseLost, Refused) as error:

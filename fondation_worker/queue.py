@@ -14,7 +14,14 @@ import msgspec
 
 from fondation_worker.clock import boottime, wall_clock
 from fondation_worker.convex import Convex, until_answered
-from fondation_worker.errors import InvalidJob, LeaseLost, Refused, TokenUnusable, Unreachable
+from fondation_worker.errors import (
+    Crashed,
+    InvalidJob,
+    LeaseLost,
+    Refused,
+    TokenUnusable,
+    Unreachable,
+)
 from fondation_worker.job import Job, Token
 from fondation_worker.redact import Redactor
 from fondation_worker.verdict import Verdict
@@ -167,7 +174,8 @@ class Queue:
             return Claimed(job=Job.from_document(document), token=proof, deadline=deadline)
         except InvalidJob as error:
             logger.error("job %s: %s", proof.job_id, error)  # noqa: TRY400 the text says all
-            told = Verdict(failure=error.failure, message=str(error), pause=0.0)
+            words = str(error)
+            told = Verdict(failure=error.failure, message=words, own=words, pause=0.0)
             with contextlib.suppress(LeaseLost, Refused):  # its lease will run out
                 await self.fail(proof, told, deadline=lambda: deadline)
             return None
@@ -201,6 +209,14 @@ class Queue:
             return _read(await self.call("fail", arguments), _StatusAnswer).status
 
         return await until_answered(once, deadline=deadline)
+
+    async def fail_crashed(self, token: Token, message: str) -> str:
+        """Report once that an attempt died with its worker; return the job's new status.
+
+        Raises like `call`.
+        """
+        arguments = proof(token) | {"class": Crashed.failure, "message": message}
+        return _read(await self.call("fail", arguments), _StatusAnswer).status
 
     async def release(self, token: Token, *, reason: str, deadline: Callable[[], float]) -> None:
         """Give the job back unspent. Raises LeaseLost, also when *deadline* passes, and Refused."""

@@ -22,6 +22,8 @@ def in_words(event: Event, tree: Path) -> str | None:
     match event:
         case Started():
             return f"Claude is reading ({event.model})"
+        case ToolCall(name="Grep"):  # what it looks for is in the job's log: it may quote anything
+            return "searching"
         case ToolCall():
             return _looking(event, tree)
         case Wrote():

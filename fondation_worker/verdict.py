@@ -79,6 +79,7 @@ class Verdict:
 
     failure: str
     message: str
+    own: str  # the message without what the CLI or a model said
     pause: float  # seconds; 0 claims on at once
 
 
@@ -94,10 +95,11 @@ def verdict(error: Exception, *, in_a_row: int, now: float) -> Verdict:
         text = (
             f"the worker met a fault of its own ({type(error).__name__}); its log has the details"
         )
-        return Verdict(failure=OwnBug.failure, message=text, pause=0.0)
+        return Verdict(failure=OwnBug.failure, message=text, own=text, pause=0.0)
     return Verdict(
         failure=error.failure,
         message=str(error)[:MESSAGE_LIMIT],
+        own=error.own[:MESSAGE_LIMIT],
         pause=_pause(error, in_a_row, now) if ACTIONS[type(error)] is Action.WAIT else 0.0,
     )
 

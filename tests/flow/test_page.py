@@ -80,7 +80,7 @@ async def test_a_job_is_followed_to_its_end_without_a_reload(
         step = slots.get_by_role("progressbar", name="step 2 of 3: analyzing")
         await expect(step).to_be_visible(timeout=SOON)
         await expect(slots).to_contain_text("listing **/*", timeout=SOON)
-        await expect(slots).to_contain_text("searching for print", timeout=SOON)
+        await expect(slots).to_contain_text("searching", timeout=SOON)
         row = page.get_by_role("row").filter(has_text=job_id)
         await expect(row).to_contain_text("completed", timeout=SOON)
         await expect(slots).to_contain_text("1 slot free")

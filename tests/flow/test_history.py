@@ -1,0 +1,56 @@
+"""What the port tells of attempts that ended: all that an operator needs, nothing of the inside."""
+
+import json
+import signal
+from pathlib import Path
+
+from tests.fakes.messages_api import Stall, Status, say
+from tests.flow.stage import on_stage
+from tests.processes import until
+
+HANGS = say("never", Stall(at="headers", times=None))
+
+
+def remembered(state: Path) -> list[dict[str, object]]:
+    """Return what a worker has written down."""
+    return [json.loads(line) for line in (state / "history.jsonl").read_text().splitlines()]
+
+
+async def test_what_a_model_said_in_a_failure_is_on_no_page(tmp_path: Path) -> None:
+    """The product's users read it in the row; who reaches the port does not."""
+    secret = "words-of-the-repository"
+    refusal = Status(code=400, times=None, message=secret)
+    async with on_stage(tmp_path, say("never", refusal)) as stage:
+        worker = await stage.worker()
+        await until(lambda: "health: " in worker.messages(), limit=20)
+        job_id = await stage.enqueue(maxAttempts=1)
+        row = await stage.ended(job_id)
+        assert (row["status"], row["errorClass"]) == ("dead", "claude_failed")
+        assert secret in row["error"]
+        (past,) = remembered(tmp_path / "worker-1" / "state")
+        assert (past["errorClass"], past["outcome"]) == ("claude_failed", "dead")
+        for path in ("/", "/health", "/metrics", "/metrics?format=prometheus", "/readyz?verbose"):
+            page = await stage.page(worker, path)
+            assert page.status == 200
+            assert secret not in page.text
+        assert job_id in (await stage.page(worker, "/")).text
+
+
+async def test_a_crash_is_told_by_the_start_that_reports_it(tmp_path: Path) -> None:
+    """It is counted, and stands on the page of the next life."""
+    async with on_stage(tmp_path, HANGS, directories_left=True) as stage:
+        state = tmp_path / "state"
+        places = {"STATE_DIR": str(state), "TEMP_DIR": str(tmp_path / "work")}
+        first = await stage.worker(**places)
+        job_id = await stage.enqueue()
+        await stage.job_in(job_id, "analyzing")
+        first.signal(signal.SIGKILL)
+        await first.ended()
+        second = await stage.worker(**places)
+        await until(lambda: "its last attempt crashed; reported" in second.messages(), limit=30)
+        (past,) = remembered(state)
+        assert (past["jobId"], past["attempt"], past["errorClass"]) == (job_id, 1, "crash")
+        page = await stage.page(second, "/metrics?format=prometheus")
+        assert 'jobs_total{error_class="crash",outcome="pending"} 1.0' in page.text
+        await stage.queue.cancel(job_id)
+        await stage.ended(job_id)
