@@ -16,12 +16,13 @@ from fondation_worker.assembly import Process
 from fondation_worker.caretaker import cared_for
 from fondation_worker.config import CONTROL_NAME, Config
 from fondation_worker.convex import connect
+from fondation_worker.exposition import Exposition
 from fondation_worker.gate import keep_testing
 from fondation_worker.host import kept_label, settled_on_this_host
 from fondation_worker.installation import differing
 from fondation_worker.leftovers import MARK
 from fondation_worker.life import lived
-from fondation_worker.metrics import Exposition, Metrics
+from fondation_worker.metrics import Metrics
 from fondation_worker.presence import present
 from fondation_worker.reload import Reloaded, Reloader
 from fondation_worker.slots import Ends

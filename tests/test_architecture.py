@@ -13,7 +13,7 @@ ORDER = (
     *("disguise", "redact", "settings", "sources", "installation", "config", "words"),  # pure
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
     *("telling", "verdict", "statusline", "snapshot"),
-    *("history", "metrics"),
+    *("history", "metrics", "exposition"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.answers", "web.connection", "web.server"),  # edges
     *("web.health", "web.figures", "web.control", "reload"),
@@ -54,7 +54,7 @@ OWNERS = {
         *("cli.jobs", "cli.workers", "cli.control", "cli.install_claude", "cli.doctor"),
     },
     "markupsafe": {"web.phrases", "web.plots", "web.sections", "web.vitals", "web.page"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"exposition", "metrics"},
     "rich": {"cli.terminal", "cli.following"},
     "msgspec": {"claims", "entry", "history", "job", "operator", "queue", "transcript", "wakeup"},
 }

@@ -5,8 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+from fondation_worker.exposition import Exposition
 from fondation_worker.history import History
-from fondation_worker.metrics import Exposition
 from fondation_worker.snapshot import Snapshot
 
 # What Prometheus and its kin name in `Accept`; curl says */*, and a browser lists neither.

@@ -6,7 +6,8 @@ from functools import cache
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from fondation_worker.metrics import CONVEX_OUTCOMES, Exposition, Metrics
+from fondation_worker.exposition import Exposition
+from fondation_worker.metrics import CONVEX_OUTCOMES, Metrics
 from fondation_worker.result import Share, Usage
 from tests.snapshots import JOB, WELL, worker
 

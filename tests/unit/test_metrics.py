@@ -10,8 +10,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as plain_families
 
 from fondation_worker.errors import JobError
+from fondation_worker.exposition import Exposition
 from fondation_worker.gate import KEY
-from fondation_worker.metrics import MOST_MODELS, OTHER, PREFIX, Exposition, Metrics, pause_of
+from fondation_worker.metrics import MOST_MODELS, OTHER, PREFIX, Metrics, pause_of
 from fondation_worker.result import Share, Usage
 from fondation_worker.verdict import ACTIONS
 from tests.snapshots import JOB, WELL, worker
