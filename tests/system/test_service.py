@@ -1,13 +1,16 @@
 """A packaged worker as a service: started, stopped, restarted, hung, reloaded."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.fleet.prometheus import example, prometheus
 from tests.system.site import WORKER_CONF, Site, service, socket_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+SOCKET = "/run/fondation-worker/1.sock"
 SHORT_WATCHDOG = "[Service]\nWatchdogSec=3s\n"
 
 
@@ -175,3 +178,24 @@ async def test_the_settings_are_found_by_every_command(site: Site) -> None:
     seen = await site.machine.run("fondation-worker", "health", "--instance", "1")
     assert f"{site.machine.suite}-1" in seen.stdout
     assert await site.machine.exists(WORKER_CONF)
+
+
+async def test_a_prometheus_scrapes_every_instance(site: Site, tmp_path: Path) -> None:
+    """With the configuration and the rules of the package, as they are."""
+    for number in (1, 2):
+        await site.becomes_ready(number)
+    async with prometheus(tmp_path / "prometheus", example({})) as asked:
+        await asked.until("sum(up)", 2)
+        await asked.until("sum(fondation_worker_ready)", 2)
+        workers = await asked.ask("fondation_worker_worker_info")
+        names = {series["metric"]["worker_id"] for series in workers}
+        assert names == {f"{site.machine.suite}-1", f"{site.machine.suite}-2"}
+        assert await asked.value("sum(fondation_worker_processes)") == 4
+
+
+async def test_the_status_page_is_on_the_port_and_on_the_socket(site: Site) -> None:
+    """Whoever has no port can still look."""
+    for at in (("http://localhost:8080/",), ("--unix-socket", SOCKET, "http://-/")):
+        page = await site.machine.run("curl", "--silent", "--fail", *at)
+        assert f"{site.machine.suite}-1" in page.stdout
+        assert "</html>" in page.stdout
