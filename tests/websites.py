@@ -111,6 +111,12 @@ class Site:
         async with self.wire() as wire:
             return await ask(wire, path, method)
 
+    async def has_room(self) -> None:
+        """Wait until there is a place again."""
+        async with asyncio.timeout(LIMIT):
+            while (await self.get()).status == 503:
+                await asyncio.sleep(0.01)
+
     async def refused(self, begin: bytes, more: bytes) -> bytes:
         """Send on and on, until that fails; return what has come back by then."""
         loop = asyncio.get_running_loop()
