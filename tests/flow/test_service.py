@@ -3,7 +3,9 @@
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,18 +33,23 @@ main()
 
 @dataclass(slots=True)
 class ServiceManager:
-    """Listens where a service says how it is."""
+    """Listens where a service says how it is, as systemd does: all the time.
 
-    listener: socket.socket
+    The kernel keeps ten messages for who does not; what comes then is lost.
+    """
+
     messages: list[list[str]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def listen(self, listener: socket.socket) -> None:
+        """Take every message until it is over."""
+        while not self.over.is_set():
+            with suppress(TimeoutError):
+                self.messages.append(listener.recv(4096).decode().splitlines())
 
     def heard(self) -> list[list[str]]:
         """Return the lines of every message so far."""
-        while True:
-            try:
-                self.messages.append(self.listener.recv(4096).decode().splitlines())
-            except BlockingIOError:
-                return self.messages
+        return list(self.messages)
 
     def said(self, line: str) -> bool:
         """Whether some message had this line."""
@@ -59,8 +66,13 @@ def manager(tmp_path: Path) -> Iterator[ServiceManager]:
     """Give a manager that listens at TMP_PATH/notify."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(0)
-        yield ServiceManager(listener)
+        listener.settimeout(0.1)
+        listening = ServiceManager()
+        thread = threading.Thread(target=listening.listen, args=(listener,))
+        thread.start()
+        yield listening
+        listening.over.set()
+        thread.join()
 
 
 async def readiness(worker: WorkerProcess) -> tuple[int, str]:
