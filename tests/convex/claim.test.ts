@@ -45,6 +45,7 @@ describe("a claim", () => {
         timeoutMs: 2 * MINUTE,
         priority: 3,
         createdAt: NOW,
+        dueAt: NOW,
       },
       leaseUntil: NOW + 20 * SECOND,
       now: NOW,
