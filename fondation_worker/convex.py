@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -47,6 +48,9 @@ _DEPLOYED = (
     "should it stay so: are the functions deployed under CONVEX_FUNCTIONS, and as new as this"
     " worker? The deployment's log says more"
 )
+
+# A deployment for development quotes what it was sent: a lease's token, or a document.
+_QUOTED = re.compile(r"\s*^(?:Object|Value|Validator): .*", re.MULTILINE | re.DOTALL)
 
 
 class Convex:
@@ -272,7 +276,8 @@ def _value(path: str, answer: dict[str, Any]) -> Any:
             return json_to_convex(answer.get("value"))
         refusal = _refusal(path, json_to_convex(answer["errorData"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        words = str(answer.get("errorMessage") or "what cannot be read")[:500]
+        said = str(answer.get("errorMessage") or "what cannot be read")
+        words = _QUOTED.sub("", said)[:500]
         raise FunctionFailed(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
     raise refusal
 
