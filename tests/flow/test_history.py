@@ -50,6 +50,7 @@ async def test_a_crash_is_told_by_the_start_that_reports_it(tmp_path: Path) -> N
         await until(lambda: "its last attempt crashed; reported" in second.messages(), limit=30)
         (past,) = remembered(state)
         assert (past["jobId"], past["attempt"], past["errorClass"]) == (job_id, 1, "crash")
+        assert abs(float(str(past["endedAt"])) - await stage.now() / 1000) < 3600
         page = await stage.page(second, "/metrics?format=prometheus")
         assert 'jobs_total{error_class="crash",outcome="pending"} 1.0' in page.text
         await stage.queue.cancel(job_id)
