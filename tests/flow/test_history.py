@@ -27,6 +27,7 @@ async def test_what_a_model_said_in_a_failure_is_on_no_page(tmp_path: Path) -> N
         row = await stage.ended(job_id)
         assert (row["status"], row["errorClass"]) == ("dead", "claude_failed")
         assert secret in row["error"]
+        await until((tmp_path / "worker-1" / "state" / "history.jsonl").exists)
         (past,) = remembered(tmp_path / "worker-1" / "state")
         assert (past["errorClass"], past["outcome"]) == ("claude_failed", "dead")
         for path in ("/", "/health", "/metrics", "/metrics?format=prometheus", "/readyz?verbose"):
