@@ -39,7 +39,7 @@ TOKEN_CLASSES = ("input", "output", "cache_read", "cache_creation")
 TOOLS = ("Read", "Glob", "Grep")
 STATUSES = ("400", "401", "403", "404", "408", "413", "429", "500", "502", "503", "504", "529")
 CONVEX_OUTCOMES = ("ok", "refused", "lease_lost", "failed", "unreachable")
-WAKE_SOURCES = ("start", "push", "due", "poll")
+WAKE_SOURCES = ("start", "push", "due", "poll", OTHER)
 PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox")
 HOLDS = (*PAUSES, "trouble", "stopping", OTHER)  # what keeps from claiming, at one moment
 
