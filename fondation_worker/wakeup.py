@@ -106,9 +106,9 @@ class Bell:
     async def wait(self, *, heard: int, next_in: float | None) -> str:
         """Wait until there may be work again; return what woke: `push`, `due`, `poll` or `other`.
 
-        `other` is a slot that found work, the loss of push, or new settings. *heard* is `count` from before the empty claim, *next_in* the seconds until the next job's
-        time, as the claim answered them. Slots share the poll: what one was answered, another
-        need not ask again.
+        `other` is a slot that found work, the loss of push, or new settings. *heard* is `count`
+        from before the empty claim, *next_in* the seconds until the next job's time, as the claim
+        answered them. Slots share the poll: what one was answered, another need not ask again.
         """
         self._answered = boottime()
         due = self._answered + max(next_in, EMPTY_WAIT) if next_in is not None else math.inf
