@@ -85,8 +85,8 @@ class Queue:
         self._key = key
         self._names = {"workerId": worker_id, "instance": instance}
         self._lease_ms = round(lease_time * 1000)
-        # Convex's clock minus `boottime`, from the last answer; before the first, as this host has it:
-        # then nothing is decided by it, but a crash is written down, and pages are shown.
+        # Convex's clock minus `boottime`, from the last answer; before the first, as this host has
+        # it: nothing is decided by that, but a crash is written down, and pages are shown.
         self._server_ahead = wall_clock() - boottime()
         self._skew: float | None = None
 
