@@ -100,7 +100,7 @@ def test_a_line_of_no_text_costs_that_line_only(tmp_path: Path) -> None:
     torn = file.read_bytes().partition("ä".encode()[1:])[0]
     first.add(past(2))
     with file.open("ab") as more:
-        more.write(torn + b"{}\"}\n")
+        more.write(torn + b'{}"}\n')
     second = History(file)
     second.load()
     assert [one.job_id for one in second.recent()] == ["j2", "j1"]
