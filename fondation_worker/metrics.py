@@ -180,9 +180,9 @@ class Metrics:
         """Count what Convex decided on a finished result."""
         self._results.labels(outcome).inc()
 
-    def renewal(self, slack: float | None) -> None:
-        """Count a renewal of a lease, and the seconds that were left then; None: it failed."""
-        self._renewals.labels("failed" if slack is None else "ok").inc()
+    def renewal(self, outcome: str, slack: float | None) -> None:
+        """Count a renewal of a lease, and the seconds that were left then, if they are told."""
+        self._renewals.labels(outcome).inc()
         if slack is not None:
             self._slack.observe(max(0.0, slack))
 

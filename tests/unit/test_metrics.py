@@ -34,7 +34,7 @@ def used() -> Metrics:
     metrics.queue_wait.observe(1)
     metrics.pickup.labels("push").observe(1)
     metrics.called("queue:claim", "ok", 0.1)
-    metrics.renewal(3.0)
+    metrics.renewal("ok", 3.0)
     metrics.cost(Usage(turns=2), [Share(model="m", cost_usd=0.5, input_tokens=3)])
     return metrics
 
