@@ -109,8 +109,8 @@ async def test_reports_that_are_taken_do_not_hide_claims_that_fail(
     """Every report would begin the trouble anew, and no alarm that waits would ever come."""
     now = boottime()
     monkeypatch.setattr(convex_module, "boottime", lambda: now)
-    report = {"workerKey": KEYS.worker, "workerId": "w", "instance": "w-1", "version": "1"}
-    report |= {"slots": 1, "busy": 0, "state": "idle"}
+    names = {"workerKey": KEYS.worker, "workerId": "w", "instance": "w-1", "version": "1"}
+    report: dict[str, Any] = {**names, "slots": 1, "busy": 0, "state": "idle"}
     await fault(backend, fault="conflict", path="queue:claim", times=2)
     for _ in range(2):
         with pytest.raises(Unreachable):
