@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fondation_worker import __version__, claude, logs
+from fondation_worker import __version__, claude, events, logs
 from fondation_worker.admission import Reason
 from fondation_worker.board import Board
 from fondation_worker.claims import Claims, Deployment
@@ -164,6 +164,10 @@ class Process:
         except JobError as error:
             self._seen.version, self._seen.trouble = None, str(error)
             logger.warning("the Claude CLI: %s", error)
+        except Exception:  # no descriptor is left, say: it must not end the jobs that run
+            self._seen.version, self._seen.trouble = None, "a fault of this program; see its log"
+            words = "a fault of this program: the Claude CLI's version could not be asked for"
+            logger.exception(words, extra=events.FAULT.extra)
 
     @asynccontextmanager
     async def _scratch(self, name: str) -> AsyncIterator[Path]:

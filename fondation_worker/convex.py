@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -39,6 +40,7 @@ KEY_REFUSED = (
 CONNECT_LIMIT = 5.0  # seconds
 FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; then doubling
 LONGEST_WAIT = 15.0
+FRESH = 2 * LONGEST_WAIT  # seconds within which what was in trouble is asked for again
 CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15 s
 
 # A production deployment tells only "Server Error", for a fault of the moment as for a function
@@ -47,6 +49,9 @@ _DEPLOYED = (
     "should it stay so: are the functions deployed under CONVEX_FUNCTIONS, and as new as this"
     " worker? The deployment's log says more"
 )
+
+# A deployment for development quotes what it was sent: a lease's token, or a document.
+_QUOTED = re.compile(r"\s*^(?:Object|Value|Validator): .*", re.MULTILINE | re.DOTALL)
 
 
 class Convex:
@@ -68,6 +73,7 @@ class Convex:
         self._functions = functions
         self.trouble: str | None = NOT_ASKED  # why the last call had no answer, if it had none
         self.troubled_since = boottime()  # where there is trouble
+        self._troubled_last = float("-inf")
         self.answered: float | None = None  # when it last did what it was asked, on `boottime`
         self.first_contact = asyncio.Event()  # made, or found impossible
         self.is_unreachable = False  # the last call was not answered, not even with an error
@@ -82,6 +88,8 @@ class Convex:
     ) -> Any:
         """Return what mutation *path* answers; a failure of one *aside* is no `trouble`.
 
+        Nor does its success end one that was met a moment ago: claims may fail for days while
+        reports are taken.
         Raises LeaseLost, NotStaged or Refused for the protocol's errors, and Unreachable for
         everything else: then the mutation may have been carried out all the same.
         """
@@ -110,13 +118,16 @@ class Convex:
             raise
         finally:
             self.first_contact.set()
-        self._is_well()
+        self._is_well(aside=aside)
         return value
 
-    def _is_well(self) -> None:
-        self.trouble, self.answered = None, boottime()
+    def _is_well(self, *, aside: bool = False) -> None:
+        self.answered = boottime()
+        if not aside or boottime() - self._troubled_last > FRESH:
+            self.trouble = None
 
     def _is_unwell(self, words: str) -> None:
+        self._troubled_last = boottime()
         if self.trouble is None:
             self.troubled_since = boottime()
         self.trouble = words
@@ -272,7 +283,8 @@ def _value(path: str, answer: dict[str, Any]) -> Any:
             return json_to_convex(answer.get("value"))
         refusal = _refusal(path, json_to_convex(answer["errorData"]))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        words = str(answer.get("errorMessage") or "what cannot be read")[:500]
+        said = str(answer.get("errorMessage") or "what cannot be read")
+        words = _QUOTED.sub("", said)[:500]
         raise FunctionFailed(f"{path}: Convex answered: {words}; {_DEPLOYED}") from error
     raise refusal
 

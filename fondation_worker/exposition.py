@@ -1,6 +1,7 @@
 """What Prometheus is answered: the counters, and how the worker is at that moment."""
 
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import ProcessCollector
@@ -11,6 +12,13 @@ from prometheus_client.registry import Collector
 
 from fondation_worker.metrics import HOLDS, PREFIX, Metrics, pause_of
 from fondation_worker.snapshot import Snapshot
+
+# What is understood of an `Accept`: the library fails over any version that has a letter in it.
+_OFFER = re.compile(
+    r"\s*[\w*.+-]+/[\w*.+-]+"
+    r"(\s*;\s*(version=\d{1,3}\.\d{1,3}\.\d{1,3}|escaping=[a-z0-9-]+|charset=[\w-]+|q=[0-9.]+))*\s*",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 class States(Collector):
@@ -137,5 +145,6 @@ class Exposition:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return text and content type: OpenMetrics where *accept* asks for it."""
-        encode, content_type = choose_encoder(accept)
+        offers = filter(_OFFER.fullmatch, accept.split(","))
+        encode, content_type = choose_encoder(",".join(offers))
         return encode(self._registry), content_type

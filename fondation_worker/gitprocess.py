@@ -64,7 +64,8 @@ _DISK = re.compile(
 )
 _OVER_ALLOCATION_LIMIT = re.compile(r"attempting to allocate \d+ over limit")
 _NO_PATH = re.compile(r"invalid path '")
-_SERVERS = re.compile(r"^remote: .*$", re.MULTILINE)  # what the server's end says of itself
+# What the server's end says: whatever it likes.
+_SERVERS = re.compile(r"^(?:remote|fatal: remote error): .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +218,10 @@ def _environment(place: Place) -> dict[str, str]:
 
 def _failure(url: str, complaint: str, status: int | None) -> JobError:
     """Return what git's *complaint* means for the job."""
-    # Redacted here: every redactor knows the token, but only while the clone lasts.
-    words = last_words(Redactor([])(" ".join(complaint.split())), _WORDS)
     own = _SERVERS.sub("", complaint)  # the server's disk is not ours
+    words, said = _shown(own), _shown(" ".join(_SERVERS.findall(complaint)))
     if _DISK.search(own):
-        return DiskTrouble(f"git: {words}")
+        return DiskTrouble(f"git: {words}", said=said)
     if _OVER_ALLOCATION_LIMIT.search(own):
         return TooLarge(
             f"the repository has a directory or a commit of more than {ALLOCATION_LIMIT} bytes"
@@ -229,9 +229,15 @@ def _failure(url: str, complaint: str, status: int | None) -> JobError:
     if _NO_PATH.search(own):
         return InvalidJob(f"the repository has a file that git does not write: {words}")
     if _NO_REF.search(complaint):
-        return RefMissing(words)
+        return RefMissing(words, said=said)
     if _MISSING.search(complaint):
         return RepositoryMissing(
             f"{url}: there is no such repository, or this worker may not read it"
         )
-    return CloneFailed(f"git ended with status {status}: {words}")
+    return CloneFailed(f"git ended with status {status}: {words or 'no word'}", said=said)
+
+
+def _shown(complaint: str) -> str:
+    """Return what of a complaint is told, on one line."""
+    # Redacted here: every redactor knows the token, but only while the clone lasts.
+    return last_words(Redactor([])(" ".join(complaint.split())), _WORDS)

@@ -6,19 +6,25 @@ disk that refuses it, or a line that a crash has torn, costs an operator a glanc
 
 import logging
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
+
+from fondation_worker import durable
 
 logger = logging.getLogger(__name__)
 
 MOST = 1000  # attempts that are remembered
 MESSAGE_LIMIT = 1000  # characters
 HOUR = 3600.0  # seconds
-_LARGEST = 4 * 1024 * 1024  # bytes of the file that are read
+_LARGEST = 4 * 1024 * 1024  # bytes at the end of the file that are read
+_READ = os.O_RDONLY
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -77,21 +83,26 @@ class History:
         if self._file is None:
             return
         try:
-            with self._file.open("rb") as file:
-                content = file.read(_LARGEST)
+            content = _end_of(self._file)
         except FileNotFoundError:
             return
         except OSError as error:
-            logger.warning("%s cannot be read: %s; what ran before is not shown", self._file, error)
+            words = "%s cannot be read: %s; what ran before is not shown"
+            logger.warning(words, self._file, error.strerror)
             return
         lines = content.splitlines()
         is_torn = bool(lines) and not content.endswith(b"\n")
         self._lines = 2 * MOST if is_torn else len(lines)  # it is written anew at the next occasion
+        left_out = 0
         for line in lines:
             try:
                 self._past.append(msgspec.json.decode(line, type=Past))
-            except (msgspec.MsgspecError, RecursionError):  # torn by a crash, or of a later version
-                logger.warning("%s: a line that cannot be read is left out", self._file)
+            # Torn by a crash or a full disk, or of a later version.
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                left_out += 1
+        if left_out:
+            words = "%s: %d lines that cannot be read are left out"
+            logger.warning(words, self._file, left_out)
 
     def begin(self) -> None:
         """Count an attempt that begins."""
@@ -110,12 +121,18 @@ class History:
                 self._keep(self._file, past)
             except OSError as error:
                 logger.warning("%s: what ran is not remembered: %s", self._file, error.strerror)
+                self._lines = 2 * MOST  # it may end in half a line: it is written anew
 
     def _keep(self, file: Path, past: Past) -> None:
         if self._lines >= 2 * MOST:
             draft = file.with_name(f".{file.name}.draft")
-            _append(draft, self._past)
-            draft.replace(file)
+            durable.remove_quietly(draft)  # of a life that died over it
+            try:
+                _append(draft, self._past)
+                draft.replace(file)
+            except OSError:
+                durable.remove_quietly(draft)
+                raise
             self._lines = len(self._past)
             return
         _append(file, (past,))
@@ -144,8 +161,25 @@ class History:
         )
 
 
+def _end_of(file: Path) -> bytes:
+    """Return what *file* ends with, in whole lines. Raises OSError."""
+    with _opened(file, _READ) as found:
+        cut = found.seek(0, os.SEEK_END) - _LARGEST
+        found.seek(max(0, cut))
+        content = found.read(_LARGEST)
+    return content.partition(b"\n")[2] if cut > 0 else content
+
+
 def _append(file: Path, past: Iterable[Past]) -> None:
     """Write, without waiting for the disk: a power cut may cost lines. Raises OSError."""
-    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    with open(opened, "ab") as appended:  # noqa: PTH123 a descriptor, for its mode
+    with _opened(file, _APPEND) as appended:
         appended.write(b"".join(msgspec.json.encode(one) + b"\n" for one in past))
+
+
+def _opened(file: Path, flags: int) -> BinaryIO:
+    """Open a plain file; whatever else stands there could hold us up for ever. Raises OSError."""
+    opened = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(0, "it is no plain file")
+    return open(opened, "rb" if flags == _READ else "ab")  # noqa: PTH123 a descriptor, for its mode

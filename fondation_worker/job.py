@@ -98,8 +98,8 @@ def _checked_url(url: str, *, allow_local: bool) -> str:
     try:
         parts = urlsplit(url)
         host, user = parts.hostname, parts.username
-    except ValueError as error:
-        raise InvalidJob(f"cloneUrl: is no URL: {error}") from error
+    except ValueError as error:  # its words may quote a password, where no redactor looks for one
+        raise InvalidJob("cloneUrl: is no URL: its host or port cannot be read") from error
     if parts.scheme == "file" and allow_local and not parts.netloc and parts.path.startswith("/"):
         return url
     if parts.scheme != "https" or not host:

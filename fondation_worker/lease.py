@@ -19,8 +19,10 @@ logger = logging.getLogger(__name__)
 Renew = Callable[[int, Report], Awaitable[float]]
 """Sends heartbeat n with a report; returns the new deadline. Raises LeaseLost, Unreachable."""
 
-Renewed = Callable[[float | None], None]
-"""Takes how many seconds the work could still have gone on when it was renewed; None: it was not.
+Renewed = Callable[[str, float | None], None]
+"""Takes `ok` or `failed`, and for how many seconds the work could still have gone on.
+
+None where it was not, and for the first renewal: the lease that a claim gives is short.
 """
 
 TICK = 1.0  # seconds between two looks at the deadline
@@ -37,6 +39,7 @@ class Lease:
         self._renew = renew
         self.renewed = renewed
         self._beat = 0
+        self._is_renewed = False
         self._report = Report()
         self.changed = asyncio.Event()
         self._is_urgent = asyncio.Event()
@@ -80,8 +83,9 @@ class Lease:
         self.changed.clear()
         self._is_urgent.clear()
         until = await self._renew(self._beat, self._report)
-        self.renewed(self.deadline - boottime())
-        self.deadline = until - margin
+        slack = self.deadline - boottime() if self._is_renewed else None
+        self._is_renewed, self.deadline = True, until - margin
+        self.renewed("ok", slack)
 
     async def keep(self, interval: Callable[[], float], margin: float) -> None:
         """Renew for ever, every *interval* seconds, and soon after each change of progress."""
@@ -94,7 +98,7 @@ class Lease:
                 retry = float("inf")
             except (TimeoutError, Unreachable, Refused) as error:  # the deadline decides
                 logger.warning("heartbeat %d: %s", self._beat, str(error) or "no answer")
-                self.renewed(None)
+                self.renewed("failed", None)
                 retry = RETRY_INTERVAL
 
     async def _until_due(self, interval: Callable[[], float], retry: float) -> None:
@@ -118,7 +122,7 @@ async def held(
     *,
     interval: Callable[[], float],
     lease_time: float,
-    renewed: Renewed = lambda _: None,
+    renewed: Renewed = lambda *_: None,
 ) -> AsyncIterator[Lease]:
     """Run the body while the lease that ends at *deadline* holds; renew it every *interval* s.
 
@@ -171,10 +175,10 @@ async def _first_renewal(lease: Lease, margin: float) -> None:
             async with asyncio.timeout(left):
                 return await lease.beat(margin)
         except TimeoutError:
-            lease.renewed(None)
+            lease.renewed("failed", None)
             continue
         except Unreachable as error:
-            lease.renewed(None)
+            lease.renewed("failed", None)
             logger.warning("first heartbeat: %s", error)
         await asyncio.sleep(min(0.5, left))
 

@@ -1,16 +1,45 @@
-"""What is written down of each attempt at its beginning and its end: metrics, and the history."""
+"""What is written down of each attempt at its beginning and its end: metrics, and the history.
 
+A fault in here costs a line in the books, never a job: the slots that call share a group.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+from fondation_worker import events
 from fondation_worker.errors import Crashed
 from fondation_worker.history import MESSAGE_LIMIT, History, Past
 from fondation_worker.job import Token
-from fondation_worker.metrics import Metrics
+from fondation_worker.metrics import FAILED_OUTCOMES, OTHER, OTHER_OUTCOMES, Metrics
 from fondation_worker.outbox import CRASH
 from fondation_worker.pipeline import JobEnd
 from fondation_worker.queue import Claimed, Queue
 from fondation_worker.result import well_formed
 from fondation_worker.trace import Trace
 
+logger = logging.getLogger(__name__)
+
 UNKNOWN = "a job of an earlier life"  # what is left of a claim does not name the repository
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def _harmless(
+    write: Callable[Concatenate["Ledger", _Arguments], None],
+) -> Callable[Concatenate["Ledger", _Arguments], None]:
+    """Return *write*, of which a fault is logged and goes no further."""
+
+    @wraps(write)
+    def written(ledger: "Ledger", /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        try:
+            write(ledger, *args, **kwargs)
+        except Exception:
+            words = "a fault of this program: an attempt was not written down"
+            logger.exception(words, extra=events.FAULT.extra)
+
+    return written
 
 
 class Ledger:
@@ -22,6 +51,7 @@ class Ledger:
         self._queue = queue
         self.last_began: float | None = None  # seconds since the epoch, by Convex's clock
 
+    @_harmless
     def began(self, claimed: Claimed, woken_by: str) -> None:
         """Write down that *claimed* begins, and what woke the slot that took it."""
         self._metrics.attempts.inc()
@@ -33,9 +63,10 @@ class Ledger:
         self._metrics.queue_wait.observe(waited)
         self._metrics.pickup.labels(woken_by).observe(waited)
 
+    @_harmless
     def crashed(self, token: Token, status: str) -> None:
         """Write down that an attempt died with an earlier life, and its job's *status* since."""
-        self._metrics.jobs.labels(status, Crashed.failure).inc()
+        self._metrics.jobs.labels(_known(status), Crashed.failure).inc()
         self._history.add(
             Past(
                 ended_at=self._queue.now(),
@@ -48,11 +79,13 @@ class Ledger:
             )
         )
 
+    @_harmless
     def ended(self, claimed: Claimed, end: JobEnd, *, seconds: float, trace: Trace) -> None:
         """Write down how *claimed* ended after so many *seconds*."""
         failure = end.verdict.failure if end.verdict else ""
-        self._metrics.jobs.labels(end.outcome, failure).inc()
-        self._metrics.job_seconds.labels(end.outcome).observe(seconds)
+        outcome = _known(end.outcome)
+        self._metrics.jobs.labels(outcome, failure).inc()
+        self._metrics.job_seconds.labels(outcome).observe(seconds)
         redact = self._queue.redact
         self._history.add(
             Past(
@@ -67,3 +100,8 @@ class Ledger:
                 dollars=trace.usage.cost_usd if trace.usage else None,
             )
         )
+
+
+def _known(outcome: str) -> str:
+    """Return the label for an *outcome*: a failed job's status is whatever Convex says."""
+    return outcome if outcome in {*FAILED_OUTCOMES, *OTHER_OUTCOMES} else OTHER

@@ -39,7 +39,7 @@ TOKEN_CLASSES = ("input", "output", "cache_read", "cache_creation")
 TOOLS = ("Read", "Glob", "Grep")
 STATUSES = ("400", "401", "403", "404", "408", "413", "429", "500", "502", "503", "504", "529")
 CONVEX_OUTCOMES = ("ok", "refused", "lease_lost", "failed", "unreachable")
-WAKE_SOURCES = ("start", "push", "due", "poll")
+WAKE_SOURCES = ("start", "push", "due", "poll", OTHER)
 PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox")
 HOLDS = (*PAUSES, "trouble", "stopping", OTHER)  # what keeps from claiming, at one moment
 
@@ -180,9 +180,9 @@ class Metrics:
         """Count what Convex decided on a finished result."""
         self._results.labels(outcome).inc()
 
-    def renewal(self, slack: float | None) -> None:
-        """Count a renewal of a lease, and the seconds that were left then; None: it failed."""
-        self._renewals.labels("failed" if slack is None else "ok").inc()
+    def renewal(self, outcome: str, slack: float | None) -> None:
+        """Count a renewal of a lease, and the seconds that were left then, if they are told."""
+        self._renewals.labels(outcome).inc()
         if slack is not None:
             self._slack.observe(max(0.0, slack))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,15 +81,23 @@ class JobEnd:
     verdict: Verdict | None = None  # what Convex was told of a failure
 
 
-async def run_job(claimed: Claimed, tools: Tools, trace: Trace, *, waits: int) -> JobEnd:
+async def run_job(
+    claimed: Claimed,
+    tools: Tools,
+    trace: Trace,
+    *,
+    waits: int,
+    stopped: Callable[[JobEnd], None] = lambda _: None,
+) -> JobEnd:
     """Do one claimed job, from clone to a result that Convex has taken, while its lease holds.
 
     Returns how it ended, and leaves in *trace* what is seen on the way; *waits* is how many
     failures in a row had to wait before this one. A lost lease writes nothing. On cancel the run is
     killed and the job given back, within seconds, before the cancellation goes on; but a finished
-    result stays in the outbox, for the next start to hand in.
+    result stays in the outbox, for the next start to hand in. *stopped* is told which.
     """
     lease: Lease | None = None
+    end: JobEnd | None = None
     tools.claims.remember(claimed.token)
     try:
         async with held(
@@ -104,17 +113,20 @@ async def run_job(claimed: Claimed, tools: Tools, trace: Trace, *, waits: int) -
                     outcome = await _outcome(context, tools, waits=waits)
                     await _last_words(log, outcome)
                     with tools.metrics.step("gathering"):
-                        return await _settle(claimed, lease, outcome, tools)
+                        end = await _settle(claimed, lease, outcome, tools)
+                    return end  # noqa: RET504 a stop may come before the log has ended
     except (LeaseLost, Refused) as lost:  # refused: the first renewal, with a key that has gone
         words = "%s; the run was killed and nothing is written"
         logger.warning(words, lost, extra=events.LEASE_LOST.extra)
         tools.claims.forget(claimed.token)
         return JobEnd(words=str(lost), outcome=_loss(lost))
     except asyncio.CancelledError:
-        if lease is None or lease.cancels:
-            await _give_back(claimed, lease, tools)
+        if end:  # it was settled by then
+            stopped(end)
+        elif lease is None or lease.cancels:
+            stopped(await _give_back(claimed, lease, tools))
         else:
-            _say_what_becomes_of_the_result(claimed.token, tools.outbox)
+            stopped(_left(claimed.token, tools.outbox))
         raise
     except Exception:  # one job's fault must not end the others
         words = "a fault of this program; the job's lease will run out"
@@ -255,16 +267,18 @@ async def _settle(
     return end
 
 
-def _say_what_becomes_of_the_result(token: Token, outbox: Outbox) -> None:
+def _left(token: Token, outbox: Outbox) -> JobEnd:
+    """Say what becomes of a result that a stop leaves behind."""
     if outbox.is_on_disk(token):
         words = "stopped before Convex took the result; the next start hands it in"
         logger.warning(words, extra=events.RESULT_WAITS.extra)
-    else:
-        words = "stopped before Convex took the result; it is not on disk, and lost"
-        logger.error(words, extra=events.RESULT_LOST.extra)
+        return JobEnd(words="stopped, with a result", outcome="kept")
+    words = "stopped before Convex took the result; it is not on disk, and lost"
+    logger.error(words, extra=events.RESULT_LOST.extra)
+    return JobEnd(words="stopped, and the result is lost", outcome="lost")
 
 
-async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> None:
+async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> JobEnd:
     """Release the job while shutting down; if that fails its lease runs out by itself."""
     deadline = lease.deadline if lease else claimed.deadline
     try:
@@ -275,5 +289,8 @@ async def _give_back(claimed: Claimed, lease: Lease | None, tools: Tools) -> Non
     except LeaseLost as lost:
         tools.claims.forget(claimed.token)
         logger.info("not released, because it is not ours any more: %s", lost)
+        return JobEnd(words=str(lost), outcome=_loss(lost))
     except (TimeoutError, Refused) as error:  # the claim stays on disk: the next start reports it
         logger.warning("could not be released (%s); its lease will run out", str(error) or "late")
+        return JobEnd(words="stopped, not given back", outcome="lost")
+    return JobEnd(words="stopped", outcome="released")

@@ -11,6 +11,7 @@ from fondation_worker.words import first_line
 from fondation_worker.workspace import Workspace
 
 PROBE_LIMIT = 60.0  # seconds
+MOST_SAID = 65536  # bytes that a program may print before its version
 
 
 async def probe(room: Room, setup: Setup, scratch: Path, listeners: Listeners) -> None:
@@ -49,14 +50,17 @@ async def version_of(room: Room, cli: Path, directory: Path) -> str:
         scratch=directory,
         standard_input=b"",
     )
-    said = b""
+    said, complaint = b"", ""
     scope = asyncio.timeout(PROBE_LIMIT)
     try:
         async with scope, room.run(order) as run:
             async for chunk in run.output():
                 said += chunk
-            ended = await run.ended()
-            complaint = ended.complaint if ended else "it was killed"
+                if len(said) > MOST_SAID:
+                    break
+            else:
+                ended = await run.ended()
+                complaint = ended.complaint if ended else "it was killed"
     except TimeoutError:
         if not scope.expired():
             raise

@@ -85,7 +85,9 @@ class Queue:
         self._key = key
         self._names = {"workerId": worker_id, "instance": instance}
         self._lease_ms = round(lease_time * 1000)
-        self._server_ahead = 0.0  # Convex's clock minus `boottime`, from the last answer
+        # Convex's clock minus `boottime`, from the last answer; before the first, as this host has
+        # it: nothing is decided by that, but a crash is written down, and pages are shown.
+        self._server_ahead = wall_clock() - boottime()
         self._skew: float | None = None
 
     def renew(self, *, key: str, redact: Redactor) -> None:
@@ -273,7 +275,7 @@ class Queue:
         return await self._convex.upload(_read(answer, _UrlAnswer).url, content)
 
     def now(self) -> float:
-        """Return seconds since the epoch by Convex's clock, as far as the last answer tells."""
+        """Return seconds since the epoch by Convex's clock, as far as it is known."""
         return boottime() + self._server_ahead
 
     def _deadline(self, asked: float, *, until: float, now: float) -> float:

@@ -238,16 +238,13 @@ class Worker:
 
     async def _written_down(self, claimed: Claimed) -> JobEnd:
         """Do one job; write down how it ended, also when it is cancelled."""
-        begun, trace, tools = boottime(), Trace(), self._tools
-        end = JobEnd(words="stopped", outcome="released")
-        try:
-            end = await run_job(claimed, tools, trace, waits=self._waits)
-        except asyncio.CancelledError:
-            if tools.outbox.is_on_disk(claimed.token):
-                end = JobEnd(words="stopped, with a result", outcome="kept")
-            raise
-        finally:
+        begun, trace = boottime(), Trace()
+
+        def ended(end: JobEnd) -> None:
             self._ledger.ended(claimed, end, seconds=boottime() - begun, trace=trace)
+
+        end = await run_job(claimed, self._tools, trace, waits=self._waits, stopped=ended)
+        ended(end)
         return end
 
     def _heed(self, verdict: Verdict | None, *, has_changed: bool) -> None:

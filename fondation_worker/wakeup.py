@@ -43,6 +43,7 @@ class Bell:
         self.poll_interval = poll_interval  # seconds; a reload may change it
         self._rung = asyncio.Condition()
         self._count = 0
+        self._announced = 0  # what it was when push last announced work
         self._last_pulse = float("-inf")
         self._was_up = boottime()  # when push last proved itself, or could first have
         self._answered = float("-inf")  # when a slot was last told that there is nothing
@@ -88,6 +89,8 @@ class Bell:
     async def announce(self) -> None:
         """Take note that push announced work, and wake every slot."""
         self._missed = False
+        self._was_up = boottime()
+        self._announced = self._count + 1
         await self.ring()
 
     async def lost(self) -> None:
@@ -101,11 +104,11 @@ class Bell:
         self._missed = True
 
     async def wait(self, *, heard: int, next_in: float | None) -> str:
-        """Wait until there may be work again; return what woke: `push`, `due` or `poll`.
+        """Wait until there may be work again; return what woke: `push`, `due`, `poll` or `other`.
 
-        *heard* is `count` from before the empty claim, *next_in* the seconds until the next job's
-        time, as the claim answered them. Slots share the poll: what one was answered, another
-        need not ask again.
+        `other` is a slot that found work, the loss of push, or new settings. *heard* is `count`
+        from before the empty claim, *next_in* the seconds until the next job's time, as the claim
+        answered them. Slots share the poll: what one was answered, another need not ask again.
         """
         self._answered = boottime()
         due = self._answered + max(next_in, EMPTY_WAIT) if next_in is not None else math.inf
@@ -115,7 +118,7 @@ class Bell:
                 async with asyncio.timeout(left), self._rung:
                     await self._rung.wait_for(lambda: self._count > heard)
                 await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311
-                return "push"
+                return "push" if self._announced > heard else "other"
         return "due" if due <= boottime() else "poll"
 
     def _next_poll(self, spread: float) -> float:

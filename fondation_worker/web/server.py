@@ -102,6 +102,9 @@ class _Server(web.Server):
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the answer to a request, whatever happens to it."""
+        # From Python 3.12 on aiohttp answers all requests that came in one piece in one turn of the
+        # loop: 70 KB of them would stop every heartbeat for seconds.
+        await asyncio.sleep(0)
         try:
             response = await self._page(cast("web.Request", request))
         except web.HTTPException as refused:

@@ -490,7 +490,12 @@ async def test_the_cli_tells_its_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "words"),
-    [("exit 0", "no word"), ("echo what?", "what?"), ("echo gone >&2; exit 1", "gone")],
+    [
+        ("exit 0", "no word"),
+        ("echo what?", "what?"),
+        ("echo gone >&2; exit 1", "gone"),
+        ("exec yes what?", "what?"),
+    ],
 )
 async def test_a_cli_that_tells_none_is_said(tmp_path: Path, script: str, words: str) -> None:
     """With its own words, if it has any."""

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from fondation_worker import errors
 from tests.edges.clones import cloned
@@ -163,6 +164,23 @@ async def test_a_server_that_refuses_connections_may_come_back(tmp_path: Path) -
     """The network's fault: worth another attempt."""
     with pytest.raises(errors.CloneFailed):
         await cloned(tmp_path, "https://127.0.0.1:1/x")
+
+
+async def test_what_a_server_says_is_not_ours_to_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to the job's row, not to whoever reaches the worker's port."""
+
+    def broken(_: web.Request) -> web.Response:
+        return web.Response(status=500, text="words of the server\n")
+
+    (tmp_path / "served").mkdir()
+    async with git_server(tmp_path / "served", tmp_path / "keys", instead=broken) as server:
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(server.certificate))
+        with pytest.raises(errors.CloneFailed, match="words of the server") as failed:
+            await cloned(tmp_path, f"{server.url}/there")
+    assert "returned error: 500" in failed.value.own
+    assert "words of the server" not in failed.value.own
 
 
 async def test_an_untrusted_server_is_not_spoken_to(

@@ -1,15 +1,19 @@
 """Our HTTP calls against the local backend: answers, refusals, and outcomes that are unknown."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from devtools.backend import Backend, local_backend
 from devtools.stack import Keys
+from fondation_worker import convex as convex_module
+from fondation_worker.clock import boottime
 from fondation_worker.convex import Convex, connect
 from fondation_worker.errors import LeaseLost, NotStaged, Refused, Unreachable
 
@@ -99,6 +103,27 @@ async def test_a_conflict_is_an_unknown_outcome(backend: Backend, convex: Convex
         await convex.mutation("queue:claim", claim("t" * 20))
 
 
+async def test_reports_that_are_taken_do_not_hide_claims_that_fail(
+    backend: Backend, convex: Convex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every report would begin the trouble anew, and no alarm that waits would ever come."""
+    now = boottime()
+    monkeypatch.setattr(convex_module, "boottime", lambda: now)
+    names = {"workerKey": KEYS.worker, "workerId": "w", "instance": "w-1", "version": "1"}
+    report: dict[str, Any] = {**names, "slots": 1, "busy": 0, "state": "idle"}
+    await fault(backend, fault="conflict", path="queue:claim", times=2)
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await convex.mutation("queue:claim", claim("t" * 20))
+        await convex.mutation("queue:report", report, aside=True)
+        assert convex.trouble
+        now += 15
+    assert now - convex.troubled_since >= 30
+    now += 16  # a worker that is paused by then claims no more
+    await convex.mutation("queue:report", report, aside=True)
+    assert convex.trouble is None
+
+
 async def test_a_function_that_is_not_deployed_is_said_in_words(convex: Convex) -> None:
     """The operator deployed something else, or CONVEX_FUNCTIONS is wrong."""
     with pytest.raises(Unreachable, match="Could not find public function"):
@@ -120,6 +145,20 @@ async def test_a_server_that_is_no_deployment_is_unreachable(backend: Backend) -
             await convex.mutation("queue:claim", claim("t" * 20))
 
 
+@asynccontextmanager
+async def deployment(answer: Handler) -> AsyncIterator[str]:
+    """Give the URL of a server that gives this answer to everything."""
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 async def test_a_redirect_is_not_followed() -> None:
     """The key would go where it leads."""
     led_on: list[str] = []
@@ -129,18 +168,29 @@ async def test_a_redirect_is_not_followed() -> None:
             led_on.append(await request.text())
         return web.Response(status=307, headers={"Location": "/elsewhere"})
 
-    application = web.Application()
-    application.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with connect(f"http://127.0.0.1:{runner.addresses[0][1]}", "") as convex:
-            with pytest.raises(Unreachable, match="status 307"):
-                await convex.mutation("queue:claim", claim("t" * 20))
-    finally:
-        await runner.cleanup()
+    async with deployment(answer) as url, connect(url, "") as convex:
+        with pytest.raises(Unreachable, match="status 307"):
+            await convex.mutation("queue:claim", claim("t" * 20))
     assert led_on == []
+
+
+async def test_what_convex_quotes_of_a_call_is_not_repeated() -> None:
+    """A deployment for development does; the words go to the log, and to whoever asks /health."""
+    words = (
+        "[Request ID: 1] Server Error\nArgumentValidationError: Object contains extra field `sum`"
+        ' that is not in the validator.\n\nObject: {leaseToken: "tttt", content: "hunter2"}\n'
+        "Validator: v.object({})\n\n  Called by client"
+    )
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"status": "error", "errorMessage": words})
+
+    async with deployment(answer) as url, connect(url, "") as convex:
+        with pytest.raises(Unreachable, match="extra field `sum`") as failed:
+            await convex.mutation("queue:claim", claim("t" * 20))
+        for told in (str(failed.value), str(convex.trouble)):
+            assert "hunter2" not in told
+            assert "tttt" not in told
 
 
 async def test_a_file_goes_up_and_comes_down(backend: Backend, convex: Convex) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from devtools.backend import Backend, local_backend
 from devtools.stack import Keys, operator
+from fondation_worker import wakeup
+from fondation_worker.clock import boottime
 from fondation_worker.convex import Convex, connect
 from fondation_worker.queue import Claimed, Queue
 from fondation_worker.redact import Redactor
@@ -149,8 +151,32 @@ async def test_push_that_comes_up_ends_the_polls() -> None:
     bell.pulse()
     await asyncio.sleep(1)
     assert not waiting.done()
-    await bell.ring()
+    await bell.announce()
     assert await waiting == "push"
+
+
+async def test_what_push_did_not_announce_is_not_told_as_push() -> None:
+    """Where push is dead, slots wake each other all the same, and its figure must stand still."""
+    bell = Bell(poll_interval=3600)
+    for ring, source in ((bell.ring, "other"), (bell.lost, "other"), (bell.announce, "push")):
+        heard = bell.count
+        await ring()
+        await bell.ring()  # another slot, in the same moment
+        assert await bell.wait(heard=heard, next_in=None) == source
+
+
+async def test_what_push_announced_shows_that_it_was_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour in which a poll had been quicker is no outage of push once it is heard again."""
+    now = boottime()
+    monkeypatch.setattr(wakeup, "boottime", lambda: now)
+    bell = Bell(poll_interval=3600)
+    bell.pulse()
+    bell.missed()
+    now += 3600
+    await bell.announce()
+    now += 30
+    await bell.lost()
+    assert bell.down_for == 30
 
 
 async def test_the_pulse_shows_that_push_is_up(backend: Backend) -> None:

@@ -66,6 +66,24 @@ async def test_a_crowd_costs_those_inside_nothing(caplog: pytest.LogCaptureFixtu
     assert "64 connections are open" in record.getMessage()
 
 
+async def test_requests_that_come_in_one_piece_take_turns_with_the_rest() -> None:
+    """Else one piece of them holds up every heartbeat; so it was from Python 3.12 on."""
+    count, turns = 500, 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with site() as one, one.wire() as (reader, writer):
+        turning = asyncio.create_task(turn())
+        writer.write(request() * count)
+        assert [(await answer(reader)).status for _ in range(count)] == [200] * count
+        turning.cancel()
+    assert turns >= count
+
+
 async def test_few_can_follow_and_all_others_are_answered() -> None:
     """A stream keeps its place for hours: they may not have all of them."""
     async with site(Limits(streams=2)) as one, one.wire() as first, one.wire() as second:

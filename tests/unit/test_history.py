@@ -1,5 +1,7 @@
 """What is remembered of jobs that ended: bounded, and kept over a restart as far as files allow."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,65 @@ def test_any_file_can_be_met(tmp_path_factory: pytest.TempPathFactory, content: 
     again = History(file)
     again.load()
     assert again.recent(1)[0].job_id == "j7"
+
+
+def test_a_line_of_no_text_costs_that_line_only(tmp_path: Path) -> None:
+    """Half a letter before the next line, as a full disk leaves it, kept workers from starting."""
+    file, first = tmp_path / "h", History(tmp_path / "h")
+    first.add(past(1, repository="häuser"))
+    torn = file.read_bytes().partition("ä".encode()[1:])[0]
+    first.add(past(2))
+    with file.open("ab") as more:
+        more.write(torn + b'{}"}\n')
+    second = History(file)
+    second.load()
+    assert [one.job_id for one in second.recent()] == ["j2", "j1"]
+
+
+def test_what_a_full_disk_tore_does_not_take_the_next_line_along(tmp_path: Path) -> None:
+    """The file is written anew after whatever refused a line."""
+    file, kept = tmp_path / "h", History(tmp_path / "h")
+    kept.add(past(1))
+    with pytest.MonkeyPatch.context() as disk:
+        disk.setattr(history, "_append", _tears)
+        kept.add(past(2))
+    kept.add(past(3))
+    again = History(file)
+    again.load()
+    assert [one.job_id for one in again.recent()] == ["j3", "j2", "j1"]
+
+
+def _tears(file: Path, _: object) -> None:
+    with file.open("ab") as torn:
+        torn.write(b'{"endedAt":1')
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_holds_nobody_up(
+    tmp_path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Opening a pipe waits for its other end: at a start, or in the loop that renews leases."""
+    make(tmp_path / "h")
+    kept = History(tmp_path / "h")
+    kept.load()
+    kept.add(past(1))
+    kept.add(past(2))
+    assert [one.job_id for one in kept.recent()] == ["j2", "j1"]
+    assert "cannot be read" in caplog.text
+    assert "not remembered" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["h"]
+
+
+def test_of_a_huge_file_its_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest lines are those that are looked for."""
+    monkeypatch.setattr(history, "_LARGEST", 1000)
+    kept = History(tmp_path / "h")
+    for number in range(100):
+        kept.add(past(number))
+    again = History(tmp_path / "h")
+    again.load()
+    assert [one.job_id for one in again.recent(2)] == ["j99", "j98"]
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,3 +141,10 @@ def test_a_subdirectory_never_leaves_the_tree(path: str) -> None:
     assert not inside.startswith("/")
     assert ".." not in parts
     assert ".git" not in parts
+
+
+def test_a_url_that_cannot_be_read_is_not_quoted() -> None:
+    """Without its scheme no redactor would know the password for one."""
+    with pytest.raises(InvalidJob, match="is no URL") as refused:
+        job(cloneUrl="https://user:hunter2@ex\u2100mple.com/a").source(allow_local=False)
+    assert "hunter2" not in str(refused.value)

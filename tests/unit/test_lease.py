@@ -169,7 +169,7 @@ async def test_progress_is_told_soon_and_not_too_often() -> None:
 
 async def test_the_same_report_twice_is_told_once() -> None:
     """Nothing changed, so nothing is said before the next renewal is due."""
-    lease = Lease(boottime() + 60, renewing()[0], lambda _: None)
+    lease = Lease(boottime() + 60, renewing()[0], lambda *_: None)
     lease.report(status="cloning", progress="starting", step=1)
     assert not lease.changed.is_set()
 
@@ -204,3 +204,22 @@ async def test_an_interval_that_becomes_shorter_counts_at_once() -> None:
         assert beats == [1]
         intervals[0] = 0.5
         await until(lambda: len(beats) > 1, limit=20)
+
+
+async def test_a_short_first_lease_is_no_renewal_that_was_nearly_late() -> None:
+    """Every attempt has one; it would stand where an operator looks for leases about to be lost."""
+    renew, _ = renewing()
+    told: list[tuple[str, float | None]] = []
+    async with held(
+        boottime() + 1,
+        renew,
+        interval=lambda: 0.01,
+        lease_time=LEASE_TIME,
+        renewed=lambda outcome, slack: told.append((outcome, slack)),
+    ):
+        async with asyncio.timeout(5):
+            while len(told) < 2:
+                await asyncio.sleep(0.01)
+    assert told[0] == ("ok", None)
+    assert told[1][0] == "ok"
+    assert told[1][1]

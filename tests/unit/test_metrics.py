@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given, strategies as st
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -33,7 +34,7 @@ def used() -> Metrics:
     metrics.queue_wait.observe(1)
     metrics.pickup.labels("push").observe(1)
     metrics.called("queue:claim", "ok", 0.1)
-    metrics.renewal(3.0)
+    metrics.renewal("ok", 3.0)
     metrics.cost(Usage(turns=2), [Share(model="m", cost_usd=0.5, input_tokens=3)])
     return metrics
 
@@ -96,6 +97,39 @@ def test_both_formats_say_the_same() -> None:
     assert text.endswith(b"# EOF\n")
     openly = {family.name for family in openmetrics_families(text.decode())}
     assert {name.removesuffix("_info") for name in plain} == openly
+
+
+PROMETHEUS = (  # what version 3 sends
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (PROMETHEUS, "application/openmetrics-text; version=1.0.0"),
+        (PROMETHEUS.replace("1.0.0", "0.0.1"), "text/plain; version=0.0.4"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=x", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=2.\udcff", "text/plain; version=0.0.4"),
+        (f"text/plain;version={'9' * 5000}", "text/plain; version=0.0.4"),
+        ("text/plain;version=x,text/plain;version=1.0.0", "text/plain; version=1.0.0"),
+    ],
+)
+def test_an_accept_that_is_not_understood_is_no_fault(accept: str, kind: str) -> None:
+    """Each one would be a traceback in the log, written by whoever reaches the port."""
+    _, answered = Exposition(Metrics(), worker).render(accept)
+    assert answered.startswith(kind)
+
+
+@given(st.text().map("application/openmetrics-text;version={}".format))
+def test_any_accept_is_answered(accept: str) -> None:
+    """With a content type that stands in a header."""
+    _, answered = Exposition(Metrics(), worker).render(accept)
+    assert answered.isascii()
+    assert answered.isprintable()
 
 
 def test_what_can_happen_is_there_before_it_has() -> None:
