@@ -4,6 +4,7 @@ A fault in here costs a line in the books, never a job: the slots that call shar
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
@@ -57,7 +58,8 @@ class Ledger:
         self._metrics.attempts.inc()
         self._history.begin()
         self.last_began = now = self._queue.now()
-        if (due := claimed.job.due_at) is None:  # older functions do not tell
+        due = claimed.job.due_at
+        if due is None or not math.isfinite(due):  # older functions do not tell
             return
         waited = max(0.0, now - due / 1000)
         self._metrics.queue_wait.observe(waited)
@@ -82,7 +84,9 @@ class Ledger:
     @_harmless
     def ended(self, claimed: Claimed, end: JobEnd, *, seconds: float, trace: Trace) -> None:
         """Write down how *claimed* ended after so many *seconds*."""
-        failure = end.verdict.failure if end.verdict else ""
+        # A failure that Convex did not take, of a canceled job say, is none of the job's.
+        verdict = None if end.outcome in OTHER_OUTCOMES else end.verdict
+        failure = verdict.failure if verdict else ""
         outcome = _known(end.outcome)
         self._metrics.jobs.labels(outcome, failure).inc()
         self._metrics.job_seconds.labels(outcome).observe(seconds)
@@ -95,7 +99,7 @@ class Ledger:
                 repository=well_formed(redact(claimed.job.repository)),
                 outcome=end.outcome,
                 error_class=failure or None,
-                message=well_formed(redact(end.verdict.own))[:MESSAGE_LIMIT] if end.verdict else "",
+                message=well_formed(redact(verdict.own))[:MESSAGE_LIMIT] if verdict else "",
                 seconds=seconds,
                 dollars=trace.usage.cost_usd if trace.usage else None,
             )
