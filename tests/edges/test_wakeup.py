@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -83,7 +83,12 @@ async def let_a_minute_pass(backend: Backend) -> None:
 
 def children() -> list[int]:
     """Return the listening children of this process; other workers of this host have their own."""
-    return [pid for pid in running(f"{CHILD} ") if parent_of(pid) == os.getpid()]
+    found = []
+    for pid in running(f"{CHILD} "):
+        with suppress(OSError):  # one that has ended meanwhile
+            if parent_of(pid) == os.getpid():
+                found.append(pid)
+    return found
 
 
 async def test_an_enqueued_job_rings(backend: Backend) -> None:
