@@ -143,7 +143,7 @@ async def _push_is_up(process: WorkerProcess) -> None:
             await asyncio.sleep(1)
             if found := _HEALTH.search(process.messages()):
                 async with session.get(found[1]) as answer:
-                    if (await answer.json())["wakeUp"] == "push":
+                    if (await answer.json())["convex"]["wakeUp"] == "push":
                         return
     raise RuntimeError(f"the worker has ended:\n{process.messages()}")
 

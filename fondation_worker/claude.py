@@ -185,7 +185,7 @@ class _Follower:
         metrics = self._tell.metrics
         if not self._has_spoken:
             self._has_spoken = True
-            metrics.first_event.observe(now - self._begun)
+            metrics.spoke_first(now - self._begun)
         match event:
             case Started():
                 self._tell.seen.version, self._tell.seen.trouble = event.version, None
@@ -194,7 +194,7 @@ class _Follower:
             case Retrying():
                 metrics.retry(event.status)
             case LimitReached():
-                metrics.limits.inc()
+                metrics.met_limit()
                 self._tell.seen.limit_resets_at = event.resets_at
 
     def sum_up(self) -> None:
@@ -202,7 +202,7 @@ class _Follower:
         trace = self._tell.trace
         if trace.heard is not None:
             silence = max(self._longest_silence, boottime() - trace.heard)
-            self._tell.metrics.longest_silence.observe(silence)
+            self._tell.metrics.was_silent(silence)
         trace.heard = None
         if finished := self._account.finished:
             trace.usage = finished.usage
@@ -213,7 +213,7 @@ class _Follower:
         logger.info(
             "the CLI used %.0f MiB and %.1f s of CPU", ended.max_rss / 1048576, ended.cpu_seconds
         )
-        self._tell.metrics.orphans.inc(ended.killed)
+        self._tell.metrics.killed(ended.killed)
         read = self._transcript
         if ended.killed or read.broken or read.unknown:
             logger.info(

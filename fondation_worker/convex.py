@@ -24,6 +24,7 @@ from convex.values import convex_to_json, json_to_convex
 from fondation_worker import __version__
 from fondation_worker.clock import boottime
 from fondation_worker.errors import FunctionFailed, LeaseLost, NotStaged, Refused, Unreachable
+from fondation_worker.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ KEY_REFUSED = (
 CONNECT_LIMIT = 5.0  # seconds
 FIRST_WAIT = 0.2  # seconds before a call whose outcome is unknown is repeated; then doubling
 LONGEST_WAIT = 15.0
-FRESH = 2 * LONGEST_WAIT  # seconds within which what was in trouble is asked for again
 CALL_LIMIT = 30.0  # seconds: Convex retries conflicts itself for up to about 15 s
 
 # A production deployment tells only "Server Error", for a fault of the moment as for a function
@@ -65,19 +65,31 @@ class Convex:
         session: aiohttp.ClientSession,
         url: str,
         functions: str,
-        called: Called | None = None,
+        called: Called = lambda *_: None,
     ) -> None:
-        self._called = called or _unheard
+        self._called = called
         self._session = session
         self._url = url
         self._functions = functions
-        self.trouble: str | None = NOT_ASKED  # why the last call had no answer, if it had none
-        self.troubled_since = boottime()  # where there is trouble
-        self._troubled_last = float("-inf")
-        self.answered: float | None = None  # when it last did what it was asked, on `boottime`
+        self._trouble = Trouble(NOT_ASKED, boottime())
         self.first_contact = asyncio.Event()  # made, or found impossible
         self.is_unreachable = False  # the last call was not answered, not even with an error
         self.silences = 0  # how many calls Convex did not answer, not even with an error
+
+    @property
+    def trouble(self) -> str | None:
+        """Why Convex does not do what it is asked; None: it does."""
+        return self._trouble.words
+
+    @property
+    def troubled_since(self) -> float:
+        """Since when, in seconds on `boottime`, where there is trouble."""
+        return self._trouble.since
+
+    @property
+    def answered(self) -> float | None:
+        """When it last did what it was asked, in seconds on `boottime`."""
+        return self._trouble.well
 
     async def query(self, path: str, arguments: Mapping[str, Any]) -> Any:
         """Return what query *path* answers. Raises like `mutation`."""
@@ -86,10 +98,8 @@ class Convex:
     async def mutation(
         self, path: str, arguments: Mapping[str, Any], *, aside: bool = False
     ) -> Any:
-        """Return what mutation *path* answers; a failure of one *aside* is no `trouble`.
+        """Return what mutation *path* answers; what becomes of one *aside* is hardly `trouble`.
 
-        Nor does its success end one that was met a moment ago: claims may fail for days while
-        reports are taken.
         Raises LeaseLost, NotStaged or Refused for the protocol's errors, and Unreachable for
         everything else: then the mutation may have been carried out all the same.
         """
@@ -104,33 +114,21 @@ class Convex:
                 answer = await self._post(f"{self._url}/api/{kind}", body, what=path)
                 value = _value(path, answer)
         except Unreachable as error:
-            if not aside or self.trouble == NOT_ASKED:
-                self._is_unwell(str(error))
+            self._trouble.meet(str(error), boottime(), aside=aside)
             raise
         except Refused as error:
             if error.code == "unauthorized":
-                self._is_unwell(KEY_REFUSED)
+                self._trouble.meet(KEY_REFUSED, boottime())
             else:
-                self._is_well()
+                self._trouble.end(boottime())
             raise
         except LeaseLost:
-            self._is_well()
+            self._trouble.end(boottime())
             raise
         finally:
             self.first_contact.set()
-        self._is_well(aside=aside)
+        self._trouble.end(boottime(), aside=aside)
         return value
-
-    def _is_well(self, *, aside: bool = False) -> None:
-        self.answered = boottime()
-        if not aside or boottime() - self._troubled_last > FRESH:
-            self.trouble = None
-
-    def _is_unwell(self, words: str) -> None:
-        self._troubled_last = boottime()
-        if self.trouble is None:
-            self.troubled_since = boottime()
-        self.trouble = words
 
     @contextmanager
     def _measured(self, what: str) -> Iterator[None]:
@@ -223,7 +221,9 @@ class Convex:
 
 
 @asynccontextmanager
-async def connect(url: str, functions: str, called: Called | None = None) -> AsyncIterator[Convex]:
+async def connect(
+    url: str, functions: str, called: Called = lambda *_: None
+) -> AsyncIterator[Convex]:
     """Give the functions of the deployment at *url* in folder *functions*; close the pool after.
 
     Each call is told to *called*.
@@ -301,10 +301,6 @@ def _refusal(path: str, data: Any) -> Exception:
         case code:
             words = [str(data[key]) for key in ("field", "message") if data.get(key)]
             return Refused(str(code), ": ".join([path, *words])[:500])
-
-
-def _unheard(*_: object) -> None:
-    """Take what nobody wants to hear."""
 
 
 def _words(error: BaseException) -> str:

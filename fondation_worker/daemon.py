@@ -186,7 +186,7 @@ async def _beside(
             group.create_task(process.outbox.keep_offering()),
             group.create_task(keep_testing(process.gate, process.probe, process.pause_for)),
             group.create_task(process.keep_learning()),
-            group.create_task(process.ticks.keep(process.metrics.lateness.observe)),
+            group.create_task(process.ticks.keep(process.metrics.ticked)),
             group.create_task(heed_hangup()),
             group.create_task(heed_upgrade()),
         ]

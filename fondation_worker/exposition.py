@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -10,8 +10,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from fondation_worker.admission import Level
 from fondation_worker.metrics import HOLDS, PREFIX, Metrics, pause_of
-from fondation_worker.snapshot import Snapshot
+from fondation_worker.snapshot import Look, Snapshot
 
 # What is understood of an `Accept`: the library fails over any version that has a letter in it.
 _OFFER = re.compile(
@@ -24,7 +25,7 @@ _OFFER = re.compile(
 class States(Collector):
     """What a snapshot says, as gauges: read anew for each scrape."""
 
-    def __init__(self, look: Callable[[], Snapshot]) -> None:
+    def __init__(self, look: Look) -> None:
         self._look = look
 
     def describe(self) -> Iterable[Metric]:
@@ -46,7 +47,7 @@ def _of_worker(now: Snapshot) -> Iterator[Metric]:
     build = {"version": now.version, "python": platform.python_version()}
     yield _info("build", "The program.", build)
     yield _info("worker", "The worker's label.", {"worker_id": now.worker_id})
-    yield _gauge("healthy", "1 unless /health says unhealthy.", now.status != "unhealthy")
+    yield _gauge("healthy", "1 unless /health says unhealthy.", now.level < Level.UNHEALTHY)
     yield _gauge("ready", "1 while it would take a job.", not now.in_the_way)
     held = {pause_of(reason.key) for reason in now.in_the_way}
     yield _gauges(
@@ -138,7 +139,7 @@ def _info(name: str, words: str, labels: dict[str, str]) -> InfoMetricFamily:
 class Exposition:
     """Everything that there is to scrape."""
 
-    def __init__(self, metrics: Metrics, look: Callable[[], Snapshot]) -> None:
+    def __init__(self, metrics: Metrics, look: Look) -> None:
         self._registry = metrics.registry
         self._registry.register(States(look))
         ProcessCollector(registry=self._registry)

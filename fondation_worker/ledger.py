@@ -13,7 +13,7 @@ from fondation_worker import events
 from fondation_worker.errors import Crashed
 from fondation_worker.history import MESSAGE_LIMIT, History, Past
 from fondation_worker.job import Token
-from fondation_worker.metrics import FAILED_OUTCOMES, OTHER, OTHER_OUTCOMES, Metrics
+from fondation_worker.metrics import OTHER_OUTCOMES, Metrics
 from fondation_worker.outbox import CRASH
 from fondation_worker.pipeline import JobEnd
 from fondation_worker.queue import Claimed, Queue
@@ -55,20 +55,18 @@ class Ledger:
     @_harmless
     def began(self, claimed: Claimed, woken_by: str) -> None:
         """Write down that *claimed* begins, and what woke the slot that took it."""
-        self._metrics.attempts.inc()
+        self._metrics.began()
         self._history.begin()
         self.last_began = now = self._queue.now()
         due = claimed.job.due_at
         if due is None or not math.isfinite(due):  # older functions do not tell
             return
-        waited = max(0.0, now - due / 1000)
-        self._metrics.queue_wait.observe(waited)
-        self._metrics.pickup.labels(woken_by).observe(waited)
+        self._metrics.waited(woken_by, max(0.0, now - due / 1000))
 
     @_harmless
     def crashed(self, token: Token, status: str) -> None:
         """Write down that an attempt died with an earlier life, and its job's *status* since."""
-        self._metrics.jobs.labels(_known(status), Crashed.failure).inc()
+        self._metrics.ended(status, Crashed.failure)
         self._history.add(
             Past(
                 ended_at=self._queue.now(),
@@ -87,9 +85,7 @@ class Ledger:
         # A failure that Convex did not take, of a canceled job say, is none of the job's.
         verdict = None if end.outcome in OTHER_OUTCOMES else end.verdict
         failure = verdict.failure if verdict else ""
-        outcome = _known(end.outcome)
-        self._metrics.jobs.labels(outcome, failure).inc()
-        self._metrics.job_seconds.labels(outcome).observe(seconds)
+        self._metrics.ended(end.outcome, failure, seconds)
         redact = self._queue.redact
         self._history.add(
             Past(
@@ -104,8 +100,3 @@ class Ledger:
                 dollars=trace.usage.cost_usd if trace.usage else None,
             )
         )
-
-
-def _known(outcome: str) -> str:
-    """Return the label for an *outcome*: a failed job's status is whatever Convex says."""
-    return outcome if outcome in {*FAILED_OUTCOMES, *OTHER_OUTCOMES} else OTHER

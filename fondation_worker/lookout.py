@@ -172,7 +172,7 @@ class Lookout:
 
     def situation(self) -> Situation:
         """Return what a service manager is told."""
-        parts, past = self._parts, self._parts.worker.past
+        parts, latest = self._parts, self._parts.worker.latest
         return Situation(
             ending=self._ending(),
             unreachable=parts.convex.is_unreachable,
@@ -182,7 +182,7 @@ class Lookout:
             slots=self._settings().max_concurrent_jobs,
             reasons=tuple(reason.words for reason in parts.gate.reasons()),
             no_port=self.no_port,
-            past=(boottime() - past.at, past.words) if past else None,
+            past=(boottime() - latest.at, latest.words) if latest else None,
         )
 
     def standing(self) -> Standing:

@@ -8,12 +8,7 @@ those. What is a state and no event is not kept here: see `exposition.py`.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from fondation_worker.result import Share, Usage
 from fondation_worker.verdict import ACTIONS
@@ -48,22 +43,23 @@ class Metrics:
     """The counters and histograms of one process, and the registry that holds them."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which no query of ours needs
+        # Each would have a series more, which no query of ours needs.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.attempts = self._counter("attempts", "Attempts that began: jobs that were claimed.")
-        self.jobs = self._counter(
+        self._attempts = self._counter("attempts", "Attempts that began: jobs that were claimed.")
+        self._jobs = self._counter(
             "jobs", "Attempts that ended, by what became of them.", "outcome", "error_class"
         )
-        self.job_seconds = self._histogram(
+        self._job_seconds = self._histogram(
             "job_duration_seconds", "How long an attempt took.", _STEPS, "outcome"
         )
         self._step_seconds = self._histogram(
             "job_step_duration_seconds", "How long one step of an attempt took.", _STEPS, "step"
         )
-        self.queue_wait = self._histogram(
+        self._queue_wait = self._histogram(
             "job_queue_wait_seconds", "From when a job was due to its claim.", _WAITS
         )
-        self.pickup = self._histogram(
+        self._pickup = self._histogram(
             "job_pickup_seconds",
             "The same, by what woke the slot; start: it had just begun, or ended a job.",
             _WAITS,
@@ -79,10 +75,10 @@ class Metrics:
         self._calls = self._histogram(
             "convex_call_duration_seconds", "Calls to Convex.", _CALLS, "function", "outcome"
         )
-        self.clone_seconds = self._histogram(
+        self._clone_seconds = self._histogram(
             "clone_duration_seconds", "How long a clone took that succeeded.", _STEPS
         )
-        self.clone_bytes = self._histogram(
+        self._clone_bytes = self._histogram(
             "clone_size_bytes", "The size of the files of a clone.", _SIZES
         )
         self._tokens = self._counter(
@@ -94,14 +90,14 @@ class Metrics:
         self._prices = self._histogram(
             "claude_run_cost_dollars", "What one run cost, as the CLI reported it.", _PRICES
         )
-        self.turns = self._counter("claude_turns", "Turns of runs, as the CLI reported them.")
+        self._turns = self._counter("claude_turns", "Turns of runs, as the CLI reported them.")
         self._tool_calls = self._counter("claude_tool_calls", "Calls of the CLI's tools.", "tool")
-        self.first_event = self._histogram(
+        self._first_event = self._histogram(
             "claude_first_event_seconds",
             "From the start of a run to the CLI's first line.",
             _CALLS,
         )
-        self.longest_silence = self._histogram(
+        self._longest_silence = self._histogram(
             "claude_longest_silence_seconds",
             "The longest time of a run without a sign of life.",
             _SILENCES,
@@ -109,10 +105,10 @@ class Metrics:
         self._retries = self._counter(
             "claude_retries", "Errors of the model's service that the CLI met.", "status"
         )
-        self.limits = self._counter(
+        self._limits = self._counter(
             "claude_rate_limits", "Requests that the model's rate limit refused."
         )
-        self.orphans = self._counter(
+        self._orphans = self._counter(
             "orphans_killed", "Processes that a run left behind, and that were killed."
         )
         self._results = self._counter(
@@ -121,7 +117,7 @@ class Metrics:
         self._pauses = self._counter(
             "pauses", "How often something began to keep this worker from claiming.", "reason"
         )
-        self.lateness = self._histogram(
+        self._lateness = self._histogram(
             "watchdog_tick_lateness_seconds", "How late the event loop's ticks came.", _LATENESS
         )
         self._models: set[str] = set()
@@ -131,12 +127,12 @@ class Metrics:
         """Export what may happen before it has: `increase()` does not see a series begin."""
         for outcome in FAILED_OUTCOMES:
             for error in ACTIONS:
-                self.jobs.labels(outcome, error.failure)
+                self._jobs.labels(outcome, error.failure)
         for outcome in OTHER_OUTCOMES:
-            self.jobs.labels(outcome, "")
+            self._jobs.labels(outcome, "")
         known: tuple[tuple[Counter | Histogram, Iterable[str]], ...] = (
-            (self.job_seconds, (*FAILED_OUTCOMES, *OTHER_OUTCOMES)),
-            (self.pickup, WAKE_SOURCES),
+            (self._job_seconds, (*FAILED_OUTCOMES, *OTHER_OUTCOMES)),
+            (self._pickup, WAKE_SOURCES),
             (self._wakeups, WAKE_SOURCES[1:]),
             (self._renewals, RENEWAL_OUTCOMES),
             (self._results, RESULT_OUTCOMES),
@@ -148,12 +144,56 @@ class Metrics:
             for value in values:
                 metric.labels(value)
 
+    def began(self) -> None:
+        """Count an attempt that begins."""
+        self._attempts.inc()
+
+    def waited(self, source: str, seconds: float) -> None:
+        """Count how long a job was due before its claim, and what woke the slot that took it."""
+        self._queue_wait.observe(seconds)
+        self._pickup.labels(source).observe(seconds)
+
+    def ended(self, outcome: str, failure: str, seconds: float | None = None) -> None:
+        """Count an attempt that ended, and what it took; None: an earlier process knew that.
+
+        A failed job's status is whatever Convex says: one that is not known counts as `other`.
+        """
+        label = outcome if outcome in {*FAILED_OUTCOMES, *OTHER_OUTCOMES} else OTHER
+        self._jobs.labels(label, failure).inc()
+        if seconds is not None:
+            self._job_seconds.labels(label).observe(seconds)
+
+    def cloned(self, seconds: float, size: int) -> None:
+        """Count a clone that succeeded, and the *size* of its files in bytes."""
+        self._clone_seconds.observe(seconds)
+        self._clone_bytes.observe(size)
+
+    def spoke_first(self, seconds: float) -> None:
+        """Count how long a run of the CLI took to its first line."""
+        self._first_event.observe(seconds)
+
+    def was_silent(self, seconds: float) -> None:
+        """Count the longest silence of a run."""
+        self._longest_silence.observe(seconds)
+
+    def met_limit(self) -> None:
+        """Count a request that the model's rate limit refused."""
+        self._limits.inc()
+
+    def killed(self, orphans: int) -> None:
+        """Count what a run left behind."""
+        self._orphans.inc(orphans)
+
+    def ticked(self, late: float) -> None:
+        """Count a tick of the event loop, and how many seconds *late* it came."""
+        self._lateness.observe(late)
+
     def cost(self, usage: Usage, shares: Iterable[Share]) -> None:
         """Count what a run cost, by the models' *shares* where the CLI told them.
 
         A figure that it did not give counts for nothing.
         """
-        self.turns.inc(usage.turns or 0)
+        self._turns.inc(usage.turns or 0)
         if usage.cost_usd is not None:  # this sum begins at 0: no model is known before it costs
             self._prices.observe(usage.cost_usd)
         for share in tuple(shares) or (_whole(usage),):

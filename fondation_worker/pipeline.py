@@ -219,8 +219,7 @@ async def _checkout(context: Context, tools: Tools, places: Workspace, source: S
         token=partial(tools.queue.clone_token, claimed.token, deadline=lambda: lease.deadline),
     )
     seconds = boottime() - started
-    tools.metrics.clone_seconds.observe(seconds)
-    tools.metrics.clone_bytes.observe(checkout.size)
+    tools.metrics.cloned(seconds, checkout.size)
     logger.info(
         "cloned %s at %s, %d files, in %.1f s",
         repository, checkout.commit, checkout.files, seconds, extra=events.CLONED.extra,

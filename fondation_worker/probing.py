@@ -14,8 +14,15 @@ PROBE_LIMIT = 60.0  # seconds
 MOST_SAID = 65536  # bytes that a program may print before its version
 
 
-async def probe(room: Room, setup: Setup, scratch: Path, listeners: Listeners) -> None:
-    """Ask the model for one word, to learn whether it can be asked at all; takes a minute at most.
+async def probe(
+    room: Room,
+    setup: Setup,
+    scratch: Path,
+    listeners: Listeners,
+    *,
+    limit: float = PROBE_LIMIT,
+) -> None:
+    """Ask the model for one word, to learn whether it can be asked at all, within *limit* seconds.
 
     In *scratch*, an empty directory, with the CLI, the environment and the room of every run, and
     without tools. Raises CredentialRefused or another JobError.
@@ -27,15 +34,15 @@ async def probe(room: Room, setup: Setup, scratch: Path, listeners: Listeners) -
     except OSError as error:
         raise DiskTrouble(f"{scratch}: nothing could be made in it: {error.strerror}") from error
     order = order_for(setup, "Answer with the word: ready", None, places.tree, places, tools="")
-    limits = Limits(stall=PROBE_LIMIT, tool=PROBE_LIMIT, after_result=1.0)
-    scope = asyncio.timeout(PROBE_LIMIT)
+    limits = Limits(stall=limit, tool=limit, after_result=1.0)
+    scope = asyncio.timeout(limit)
     try:
         async with scope:
             await analyse(room, order, listeners=listeners, limits=limits)
     except TimeoutError:
         if not scope.expired():
             raise
-        raise TimedOut(f"the model did not answer a test within {PROBE_LIMIT:g} s") from None
+        raise TimedOut(f"the model did not answer a test within {limit:g} s") from None
 
 
 async def version_of(room: Room, cli: Path, directory: Path) -> str:

@@ -47,7 +47,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class Latest:
     """The job that ended last."""
 
     at: float  # seconds on `boottime`
@@ -62,7 +62,7 @@ class Worker:
     ) -> None:
         self.active = 0
         self._ledger = ledger
-        self.past: Past | None = None
+        self.latest: Latest | None = None
         self.changed = asyncio.Event()  # set when a job begins or ends; who waits for it clears it
         self._config = config
         self._tools = tools
@@ -229,7 +229,7 @@ class Worker:
             end = await self._written_down(claimed)
         finally:
             self.active -= 1
-        self.past = Past(at=boottime(), words=end.words)
+        self.latest = Latest(at=boottime(), words=end.words)
         self.changed.set()
         has_changed = tools.claude.credential != self._tools.claude.credential
         if end.outcome == "completed" and not has_changed:

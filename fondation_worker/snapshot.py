@@ -5,6 +5,7 @@ job or for a disk. Times are seconds, sizes bytes, unless a name says otherwise.
 or a model wrote stands in `Running.progress` only, cut short and redacted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fondation_worker.admission import Level, Reason
@@ -117,9 +118,14 @@ class Snapshot:
     reasons: tuple[Reason, ...]  # what is not as it should be; none: healthy
 
     @property
+    def level(self) -> Level:
+        """How well it is: as bad as the worst reason."""
+        return max((reason.level for reason in self.reasons), default=Level.HEALTHY)
+
+    @property
     def status(self) -> str:
-        """`healthy`, `degraded` or `unhealthy`: as bad as the worst reason."""
-        return max((reason.level for reason in self.reasons), default=Level.HEALTHY).word
+        """The same in the word of /health: `healthy`, `degraded` or `unhealthy`."""
+        return self.level.word
 
     @property
     def in_the_way(self) -> tuple[Reason, ...]:
@@ -130,3 +136,7 @@ class Snapshot:
     def slack(self) -> float | None:
         """The least of all leases; None: no job works under one."""
         return min((job.slack for job in self.running if job.slack is not None), default=None)
+
+
+Look = Callable[[], Snapshot]
+"""Looks at the worker; waits for nobody."""

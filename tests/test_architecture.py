@@ -12,7 +12,7 @@ ORDER = (
     *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
     *("disguise", "redact", "settings", "sources", "installation", "config", "words"),  # pure
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
-    *("telling", "verdict", "statusline", "snapshot"),
+    *("telling", "verdict", "statusline", "snapshot", "trouble"),
     *("history", "metrics", "exposition"),
     *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.answers", "web.connection", "web.server"),  # edges

@@ -109,7 +109,7 @@ def _in_words(answer: Mapping[str, Any]) -> list[str]:
     head = (
         f"{answer['status']}: {answer.get('workerId', 'a worker')}{since},"
         f" {answer.get('activeJobs', '?')} of {answer.get('maxConcurrentJobs', '?')} slots busy,"
-        f" hears of work by {answer.get('wakeUp', '?')}"
+        f" hears of work by {_convex(answer).get('wakeUp', '?')}"
     )
     lines = [head]
     lines += [f"  {reason}" for reason in answer.get("reasons") or ()]
@@ -120,6 +120,12 @@ def _in_words(answer: Mapping[str, Any]) -> list[str]:
             words = (f"attempt {job.get('attempt')}", job.get("progress"), job.get("repository"))
             lines.append(f"  {job.get('id')}: {', '.join(str(word) for word in words if word)}")
     return lines
+
+
+def _convex(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what there is to know of Convex."""
+    convex = answer.get("convex")
+    return convex if isinstance(convex, dict) else {}
 
 
 def _beside(answer: Mapping[str, Any]) -> list[str]:
@@ -133,7 +139,7 @@ def _beside(answer: Mapping[str, Any]) -> list[str]:
         lines.append(f"  outbox: {waiting} finished results wait to be handed in{since}")
     if refused := outbox.get("refused"):
         lines.append(f"  outbox: {refused} results could not be handed in: STATE_DIR/refused/")
-    skew = answer.get("skewSeconds")
+    skew = _convex(answer).get("skewSeconds")
     if isinstance(skew, int | float) and abs(skew) >= 1:
         way = "ahead of" if skew > 0 else "behind"
         lines.append(f"  Convex's clock is {length(abs(skew))} {way} this host's")

@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from fondation_worker import events
-from fondation_worker.snapshot import Snapshot
+from fondation_worker.snapshot import Look
 from fondation_worker.web.server import Handler
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _NOT_KEPT = 507
 class Controls:
     """What can be asked of the worker."""
 
-    look: Callable[[], Snapshot]
+    look: Look
     pause: Callable[[str], bool]  # with the reason; returns whether a restart will remember it
     resume: Callable[[], None]  # raises OSError
     # With name and SHA-256 of each secret as it is kept now; "faults" tells what was wrong.

@@ -1,22 +1,20 @@
 """`GET /metrics`: for Prometheus as it asks for it, and as JSON for a plain `curl`."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from fondation_worker.exposition import Exposition
 from fondation_worker.history import History
-from fondation_worker.snapshot import Snapshot
+from fondation_worker.snapshot import Look, Snapshot
+from fondation_worker.web.server import Handler
 
 # What Prometheus and its kin name in `Accept`; curl says */*, and a browser lists neither.
 _SCRAPES = {"application/openmetrics-text", "text/plain"}
 _FORMATS = ("json", "prometheus")
 
 
-def figures_of(
-    look: Callable[[], Snapshot], history: History, exposition: Exposition
-) -> Callable[[web.Request], Awaitable[web.Response]]:
+def figures_of(look: Look, history: History, exposition: Exposition) -> Handler:
     """Return what answers with the metrics; `?format=prometheus` or `json` decides."""
 
     async def answer(request: web.Request) -> web.Response:

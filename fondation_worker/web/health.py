@@ -1,31 +1,29 @@
 """How this worker is, for programs: `GET /health`, and the probes `/livez` and `/readyz`."""
 
 import platform
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from fondation_worker.snapshot import Host, Running, Snapshot
-
-Answer = Callable[[web.Request], Awaitable[web.Response]]
-Look = Callable[[], Snapshot]
+from fondation_worker.admission import Level
+from fondation_worker.snapshot import Host, Look, Running, Snapshot
+from fondation_worker.web.server import Handler
 
 _UNWELL = 503
 
 
-def health_of(look: Look) -> Answer:
+def health_of(look: Look) -> Handler:
     """Return what answers with one *look*: 200, or 503 for an unhealthy worker."""
 
     async def answer(_: web.Request) -> web.Response:
         now = look()
-        status = _UNWELL if now.status == "unhealthy" else 200
+        status = _UNWELL if now.level is Level.UNHEALTHY else 200
         return web.json_response(health(now), status=status)
 
     return answer
 
 
-def aliveness_of(look: Look) -> Answer:
+def aliveness_of(look: Look) -> Handler:
     """Return what answers 200: that it does is the proof. `?verbose` tells more."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -39,7 +37,7 @@ def aliveness_of(look: Look) -> Answer:
     return answer
 
 
-def readiness_of(look: Look) -> Answer:
+def readiness_of(look: Look) -> Handler:
     """Return what answers whether a job would be taken now: 200, or 503 and what is in the way.
 
     `?verbose` tells all of it, and what else is not well.
@@ -77,8 +75,6 @@ def health(now: Snapshot) -> dict[str, Any]:
         "maxConcurrentJobs": now.slots,
         "jobs": [_job(job) for job in now.running],
         "paused": now.paused,
-        "wakeUp": "push" if now.convex.push else "poll",
-        "skewSeconds": _rounded(now.convex.skew),
         "leaseSlackSeconds": _rounded(now.slack),
         "convex": _convex(now),
         "claude": _claude(now),

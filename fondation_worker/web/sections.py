@@ -44,7 +44,7 @@ def headline(now: Snapshot) -> Markup:
         '<p class="summary">{busy}, {claims}</p>{reasons}'
         '<p class="soft fine">Instance <code>{instance}</code>, version {version}, up {up}</p>'
     ).format(
-        kind=_KINDS[Level[now.status.upper()]],
+        kind=_KINDS[now.level],
         status=now.status,
         label=foreign(now.worker_id),
         busy=f"{len(now.running)} of {counted(now.slots, 'slot')} busy",

@@ -5,13 +5,12 @@ However many look, the page is rendered once a second at most, and while nobody 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from aiohttp import web
 
 from fondation_worker.clock import boottime
 from fondation_worker.history import History
-from fondation_worker.snapshot import Snapshot
+from fondation_worker.snapshot import Look
 from fondation_worker.web.page import POLICY, Rendering, rendered
 
 INTERVAL = 1.0  # seconds between two messages of a stream, and between two renderings
@@ -27,7 +26,7 @@ _STREAM = {
 class StatusPage:
     """The page of one process, and its streams."""
 
-    def __init__(self, look: Callable[[], Snapshot], history: History) -> None:
+    def __init__(self, look: Look, history: History) -> None:
         self._look = look
         self._history = history
         self._rendering: tuple[float, Rendering] | None = None  # and when it was made

@@ -474,12 +474,13 @@ async def test_a_test_tells_that_the_credential_is_refused(tmp_path: Path) -> No
             await probing.probe(ProcessRoom(), setup_for(api), tmp_path, claude.Listeners())
 
 
-async def test_a_test_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_test_has_an_end(tmp_path: Path) -> None:
     """Also when the service says nothing."""
-    monkeypatch.setattr(probing, "PROBE_LIMIT", 3.0)
     async with scripted_api(say("never", Stall(at="headers", times=None))) as api:
         with pytest.raises((errors.TimedOut, errors.Stalled)):
-            await probing.probe(ProcessRoom(), setup_for(api), tmp_path, claude.Listeners())
+            await probing.probe(
+                ProcessRoom(), setup_for(api), tmp_path, claude.Listeners(), limit=3.0
+            )
     assert running(str(tmp_path)) == []
 
 

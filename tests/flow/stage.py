@@ -159,7 +159,7 @@ class Stage:
         deadline = time.monotonic() + 20
         await until(lambda: any("health: " in line["message"] for line in worker.lines()))
         await self.move_clock(61)
-        while (await self.health(worker))["wakeUp"] != "push":
+        while (await self.health(worker))["convex"]["wakeUp"] != "push":
             assert time.monotonic() < deadline, "push did not come up"
             await asyncio.sleep(LOOK)
 

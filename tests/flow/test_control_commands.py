@@ -128,9 +128,15 @@ async def test_a_worker_that_hangs_is_not_taken_for_its_neighbour(tmp_path: Path
 async def test_health_tells_what_waits_and_whose_clock_is_off(tmp_path: Path) -> None:
     """As JSON does; nothing of it where all is well."""
     answers: list[dict[str, Any]] = [
-        {"outbox": {"waiting": 2, "oldestSeconds": 300, "refused": 1}, "skewSeconds": -7200.5},
-        {"outbox": {"waiting": 0, "oldestSeconds": None, "refused": 0}, "skewSeconds": 0.4},
-        {"outbox": None, "skewSeconds": None},
+        {
+            "outbox": {"waiting": 2, "oldestSeconds": 300, "refused": 1},
+            "convex": {"skewSeconds": -7200.5},
+        },
+        {
+            "outbox": {"waiting": 0, "oldestSeconds": None, "refused": 0},
+            "convex": {"skewSeconds": 0.4},
+        },
+        {"outbox": None, "convex": None},
     ]
     shown: list[list[str]] = []
 

@@ -122,7 +122,7 @@ async def test_the_skew_of_the_clocks_is_shown_and_said_once(tmp_path: Path) -> 
         worker = await stage.worker(**an_hour_off())
         for _ in range(2):
             assert (await stage.ended(await stage.enqueue()))["status"] == "completed"
-        assert -3660 < (await stage.health(worker))["skewSeconds"] < -3540
+        assert -3660 < (await stage.health(worker))["convex"]["skewSeconds"] < -3540
         said = re.findall(r"clock and Convex's are (\d+) s apart", worker.messages())
         assert [round(int(seconds), -2) for seconds in said] == [3600]
 

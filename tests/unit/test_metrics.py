@@ -26,13 +26,11 @@ ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram|info) \|([^|]*)\|", r
 def used() -> Metrics:
     """Return metrics to which everything has happened once."""
     metrics = Metrics()
-    metrics.attempts.inc()
-    metrics.jobs.labels("completed", "").inc()
-    metrics.job_seconds.labels("completed").observe(1)
+    metrics.began()
+    metrics.ended("completed", "", 1)
     with metrics.step("cloning"):
         pass
-    metrics.queue_wait.observe(1)
-    metrics.pickup.labels("push").observe(1)
+    metrics.waited("push", 1)
     metrics.called("queue:claim", "ok", 0.1)
     metrics.renewal("ok", 3.0)
     metrics.cost(Usage(turns=2), [Share(model="m", cost_usd=0.5, input_tokens=3)])
