@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MOST = 1000  # attempts that are remembered
 MESSAGE_LIMIT = 1000  # characters
 HOUR = 3600.0  # seconds
-_LARGEST = 4 * 1024 * 1024  # bytes at the end of the file that are read
+LARGEST = 4 * 1024 * 1024  # bytes at the end of the file that are read
 _READ = os.O_RDONLY
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
@@ -62,11 +62,18 @@ class Totals:
 
 
 class History:
-    """The attempts that ended here, the last `MOST`; in *file* too, if there is one."""
+    """The *most* attempts that ended here last; in *file* too, if there is one.
 
-    def __init__(self, file: Path | None = None) -> None:
+    Of that the last *largest* bytes are read, and it has at most twice as many lines.
+    """
+
+    def __init__(
+        self, file: Path | None = None, *, most: int = MOST, largest: int = LARGEST
+    ) -> None:
         self._file = file
-        self._past: deque[Past] = deque(maxlen=MOST)
+        self._fullest = 2 * most
+        self._largest = largest
+        self._past: deque[Past] = deque(maxlen=most)
         self._lines = 0  # in the file
         self.begun = 0
         self._completed = 0
@@ -83,7 +90,7 @@ class History:
         if self._file is None:
             return
         try:
-            content = _end_of(self._file)
+            content = _end_of(self._file, self._largest)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -92,7 +99,7 @@ class History:
             return
         lines = content.splitlines()
         is_torn = bool(lines) and not content.endswith(b"\n")
-        self._lines = 2 * MOST if is_torn else len(lines)  # it is written anew at the next occasion
+        self._lines = self._fullest if is_torn else len(lines)  # it is written anew soon
         left_out = 0
         for line in lines:
             try:
@@ -121,10 +128,10 @@ class History:
                 self._keep(self._file, past)
             except OSError as error:
                 logger.warning("%s: what ran is not remembered: %s", self._file, error.strerror)
-                self._lines = 2 * MOST  # it may end in half a line: it is written anew
+                self._lines = self._fullest  # it may end in half a line: it is written anew
 
     def _keep(self, file: Path, past: Past) -> None:
-        if self._lines >= 2 * MOST:
+        if self._lines >= self._fullest:
             draft = file.with_name(f".{file.name}.draft")
             durable.remove_quietly(draft)  # of a life that died over it
             try:
@@ -161,12 +168,12 @@ class History:
         )
 
 
-def _end_of(file: Path) -> bytes:
-    """Return what *file* ends with, in whole lines. Raises OSError."""
+def _end_of(file: Path, largest: int) -> bytes:
+    """Return the last *largest* bytes of *file*, in whole lines. Raises OSError."""
     with _opened(file, _READ) as found:
-        cut = found.seek(0, os.SEEK_END) - _LARGEST
+        cut = found.seek(0, os.SEEK_END) - largest
         found.seek(max(0, cut))
-        content = found.read(_LARGEST)
+        content = found.read(largest)
     return content.partition(b"\n")[2] if cut > 0 else content
 
 

@@ -1,16 +1,15 @@
 """What is remembered of jobs that ended: bounded, and kept over a restart as far as files allow."""
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
-from fondation_worker import history
-from fondation_worker.history import History, Past
-
-HOUR = history.HOUR
+from fondation_worker.history import HOUR, History, Past
 
 
 def past(number: int = 1, **changes: object) -> Past:
@@ -110,19 +109,24 @@ def test_what_a_full_disk_tore_does_not_take_the_next_line_along(tmp_path: Path)
     """The file is written anew after whatever refused a line."""
     file, kept = tmp_path / "h", History(tmp_path / "h")
     kept.add(past(1))
-    with pytest.MonkeyPatch.context() as disk:
-        disk.setattr(history, "_append", _tears)
+    with no_file_grows_over(file.stat().st_size + 12):
         kept.add(past(2))
+    assert not file.read_bytes().endswith(b"\n")
     kept.add(past(3))
     again = History(file)
     again.load()
     assert [one.job_id for one in again.recent()] == ["j3", "j2", "j1"]
 
 
-def _tears(file: Path, _: object) -> None:
-    with file.open("ab") as torn:
-        torn.write(b'{"endedAt":1')
-    raise OSError(28, "No space left on device")
+@contextmanager
+def no_file_grows_over(size: int) -> Iterator[None]:
+    """Let the kernel take so many bytes of a file, and refuse what follows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
@@ -141,21 +145,19 @@ def test_what_is_no_file_holds_nobody_up(
     assert [path.name for path in tmp_path.iterdir()] == ["h"]
 
 
-def test_of_a_huge_file_its_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_huge_file_its_end_is_read(tmp_path: Path) -> None:
     """The newest lines are those that are looked for."""
-    monkeypatch.setattr(history, "_LARGEST", 1000)
     kept = History(tmp_path / "h")
     for number in range(100):
         kept.add(past(number))
-    again = History(tmp_path / "h")
+    again = History(tmp_path / "h", largest=1000)
     again.load()
     assert [one.job_id for one in again.recent(2)] == ["j99", "j98"]
 
 
-def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
     """It is written anew when it has twice as many lines as are remembered."""
-    monkeypatch.setattr(history, "MOST", 10)
-    kept = History(tmp_path / "h")
+    kept = History(tmp_path / "h", most=10)
     for number in range(95):
         kept.add(past(number))
         assert len((tmp_path / "h").read_bytes().splitlines()) <= 20
