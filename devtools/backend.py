@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sysconfig
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -75,6 +76,17 @@ class Backend:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
+
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """Let it take calls and answer none while the body runs, as a host that hangs does."""
+        if self._process is None:
+            raise BackendFailed("it does not run")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def restart(self) -> None:
         """Start again on the same port and the same data, after `stop` or `kill`."""
