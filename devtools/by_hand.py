@@ -51,6 +51,8 @@ export PATH={BIN}:$PATH
 fondation-worker jobs enqueue --clone-url file://{REPOSITORY} --prompt 'Write an overview.' --wait
 fondation-worker jobs list
 fondation-worker health
+
+The worker's page is http://127.0.0.1:8080/, what Prometheus reads http://127.0.0.1:8080/metrics.
 """)
         await asyncio.Event().wait()
 

@@ -125,7 +125,8 @@ class _Server(web.Server):
         """Return what a page says, or why there is none."""
         if request.method not in _METHODS:
             allowed = {"Allow": ", ".join(_METHODS)}
-            return refusal(_METHOD_NOT_ALLOWED, "only GET and HEAD are answered", allowed)
+            words = "only GET and HEAD are answered; `fondation-worker pause` steers a worker"
+            return refusal(_METHOD_NOT_ALLOWED, words, allowed)
         size = sum(len(name) + len(value) for name, value in request.raw_headers)
         if size > self._crowd.limits.unasked:
             return refusal(_TOO_LARGE, "these headers are too large")

@@ -44,9 +44,7 @@ async def test_no_page_waits_for_convex_or_for_a_job(tmp_path: Path) -> None:
         job_id = await stage.enqueue()
         await stage.job_in(job_id, "analyzing")
         with stage.backend.halted():
-            late = (
-                "heartbeat"  # told of once one had no answer; another is on its way by then
-            )
+            late = "heartbeat"  # told of once one had no answer; another is on its way by then
             await until(lambda: late in worker.messages(), limit=20, what="for a lost heartbeat")
             async with asyncio.timeout(ANSWER_LIMIT):
                 for path in PAGES:
