@@ -10,11 +10,11 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
-    *("disguise", "redact", "settings", "sources", "installation", "config", "words"),  # pure
+    *("disguise", "redact", "settings", "installation", "sources", "config", "words"),  # pure
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
     *("telling", "verdict", "statusline", "snapshot", "trouble"),
     *("history", "metrics", "exposition"),
-    *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
+    *("journal", "systemd", "login", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.answers", "web.connection", "web.server"),  # edges
     *("web.health", "web.figures", "web.control", "reload"),
     *("web.phrases", "web.plots", "web.sections", "web.vitals", "web.page", "web.status"),
