@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fondation_worker import durable
 from fondation_worker.admission import Place, Readings
-from fondation_worker.config import Config
+from fondation_worker.config import CREDENTIAL_KINDS, LOGIN_KIND, Config, Survey
 from fondation_worker.errors import BadSettings
 from fondation_worker.installation import is_image
 from fondation_worker.login import Unusable, read_login
@@ -62,22 +62,38 @@ def settled_on_this_host(config: Config) -> Config:
 
     Raises BadSettings with every fault.
     """
-    faults = [*_directory_faults("STATE_DIR", config.state_dir)]
-    faults += _directory_faults("TEMP_DIR", config.temp_dir)
-    claude_cli = shutil.which(config.claude_cli)
-    if claude_cli is None:
-        how = _CLI_OF_AN_IMAGE if is_image() else _CLI_OF_A_HOST
-        faults.append(f"CLAUDE_CLI: {config.claude_cli!r} is not a program here; {how}")
-    if config.credential.is_login:
-        faults += _login_faults(Path(config.credential.value))
-    if shutil.which("git") is None:
-        faults.append("PATH: there is no git on it; for example: apt-get install git")
-    if faults or claude_cli is None:
+    login = Path(config.credential.value) if config.credential.is_login else None
+    faults = _faults(config.state_dir, config.temp_dir, config.claude_cli, login)
+    if faults or (claude_cli := shutil.which(config.claude_cli)) is None:
         raise BadSettings(faults)
     # Absolute, and without links: both are used from within directories that a repository fills.
     return replace(
         config, claude_cli=str(Path(claude_cli).absolute()), temp_dir=config.temp_dir.resolve()
     )
+
+
+def faults_of_this_host(found: Survey) -> list[str]:
+    """Return what is wrong here with those of the settings that are known, while others are not."""
+    known, said = found.values, " ".join(found.faults)
+    has_other = any(kind in known or kind in said for kind in CREDENTIAL_KINDS)
+    login = None if has_other else known.get(LOGIN_KIND)
+    return _faults(known["STATE_DIR"], known.get("TEMP_DIR"), known.get("CLAUDE_CLI"), login)
+
+
+def _faults(
+    state_dir: Path, temp_dir: Path | None, claude_cli: str | None, login: Path | None
+) -> list[str]:
+    """Return what is wrong with these, and with git; None is not looked at."""
+    faults: list[str] = []
+    for name, directory in (("STATE_DIR", state_dir), ("TEMP_DIR", temp_dir)):
+        faults += _directory_faults(name, directory) if directory else ()
+    if claude_cli and shutil.which(claude_cli) is None:
+        how = _CLI_OF_AN_IMAGE if is_image() else _CLI_OF_A_HOST
+        faults.append(f"CLAUDE_CLI: {claude_cli!r} is not a program here; {how}")
+    faults += _login_faults(login) if login else ()
+    if shutil.which("git") is None:
+        faults.append("PATH: there is no git on it; for example: apt-get install git")
+    return faults
 
 
 def _login_faults(directory: Path) -> Iterator[str]:

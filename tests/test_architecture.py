@@ -18,6 +18,7 @@ ORDER = (
     *("web", "web.answers", "web.connection", "web.server"),  # edges
     *("web.health", "web.figures", "web.control", "reload"),
     *("web.phrases", "web.plots", "web.sections", "web.vitals", "web.page", "web.status"),
+    "web.pages",
     *("leftovers", "runner", "runner.launcher", "runner.process", "treesize"),
     *("credential_helper", "credential", "gitprocess", "clone", "memory", "workspace"),
     *("family", "ticks"),
@@ -26,7 +27,7 @@ ORDER = (
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps
     *("presence", "pipeline", "ledger", "slots"),  # flow
-    *("diagnosis", "lookout", "caretaker", "assembly", "daemon"),
+    *("diagnosis", "lookout", "caretaker", "assembly", "daemon", "standby"),
     *("control_client", "operator", "saving"),  # the operator's side
     *("privileges", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),
