@@ -37,9 +37,9 @@ def root(suite: str, kind: str) -> Path:
     """
     packages = {"run": RUN, "build": (*TOOLS, *build_dependencies())}[kind]
     recipe = hashlib.sha256("\n".join(packages).encode()).hexdigest()[:12]
-    cache = _cache()
-    place = cache / f"{suite}-{kind}-{recipe}"
-    with (cache / f"{suite}-{kind}.lock").open("w") as lock:
+    kept = cache("roots")
+    place = kept / f"{suite}-{kind}-{recipe}"
+    with (kept / f"{suite}-{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
             _make(suite, packages, place)
@@ -132,6 +132,14 @@ def mirror(etc: Path = Path("/etc")) -> str:
     raise SystemExit(f"roots: no apt source of this host has {codename}; a mirror is read there")
 
 
+def cache(name: str) -> Path:
+    """Return a directory that is kept: outside the checkout, so that the next clone has it too."""
+    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(above) / "fondation-worker" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def _make(suite: str, packages: tuple[str, ...], place: Path) -> None:
     """Make the root beside its *place* and move it there when it is whole."""
     if shutil.which("mmdebstrap") is None:
@@ -174,14 +182,6 @@ def _remove(directory: Path) -> None:
 def _used(place: Path) -> Path:
     """Return the file beside a root whose time says when it was last asked for."""
     return place.parent / f".{place.name}.used"
-
-
-def _cache() -> Path:
-    """Return where roots are kept: outside the checkout, so that the next clone has them too."""
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(above) / "fondation-worker" / "roots"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 if __name__ == "__main__":
