@@ -5,6 +5,10 @@ something there gives it a name that means the same in each.
 """
 
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from devtools.roots import cache
 
@@ -30,3 +34,32 @@ def environment() -> dict[str, str]:
         "CONTAINERS_STORAGE_CONF": str(configuration),
         "BUILDAH_ISOLATION": "chroot",
     }
+
+
+def buildah(*words: str | Path) -> str:
+    """Run buildah in the storage; return what it printed, or raise CalledProcessError."""
+    argv = ("buildah", *words)
+    done = subprocess.run(argv, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def has(image: str) -> bool:
+    """Whether there is an *image* of that name."""
+    return bool(buildah("images", "--quiet", "--filter", f"reference={image}"))
+
+
+@contextmanager
+def container(image: str) -> Iterator[str]:
+    """Give the name of a new container of *image*, in which nothing runs; remove it at the end."""
+    name = buildah("from", "--pull-never", image)
+    try:
+        yield name
+    finally:
+        buildah("rm", name)
+
+
+@contextmanager
+def mounted(image: str) -> Iterator[Path]:
+    """Give a writable root with the content of *image*, and remove it at the end."""
+    with container(image) as name:
+        yield Path(buildah("mount", name))
