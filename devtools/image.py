@@ -8,6 +8,7 @@ import argparse
 import configparser
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,7 @@ def build(suite: str, name: str, *, with_claude: bool) -> None:
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache"),
             f"--timestamp={time}",  # of the image and of every file in it
+            "--identity-label=false",  # which names the version of buildah
             f"--volume={home}:{HOME}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
             *("--tag", name, TOP),
@@ -225,14 +227,18 @@ def _build_again(suite: str, name: str, *, with_claude: bool) -> None:
         same = _identity(name) == _identity(again)
         buildah("rmi", again)
     if found or not same:
-        shown = "\n".join(found[:DIFFERENCES]) or "in its configuration only"
+        shown = (
+            "\n".join(found[:DIFFERENCES]) or "in its layers or its configuration, but in no file"
+        )
         sys.exit(f"image: {name}: a second build is not the same:\n{shown}")
     sys.stdout.write(f"{name}: a second build is the same\n")
 
 
-def _identity(name: str) -> str:
-    """Return the digest of an image's configuration, which names its layers by theirs."""
-    return buildah("inspect", "--type=image", "--format={{.FromImageID}}", name)
+def _identity(name: str) -> object:
+    """Return what an image consists of: the digests of its layers, and its configuration."""
+    found = json.loads(buildah("inspect", "--type=image", name))["Docker"]
+    # The name of the container that it was made in is a new one each time.
+    return found["rootfs"], {**found["config"], "Hostname": None}
 
 
 if __name__ == "__main__":
