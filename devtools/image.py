@@ -41,7 +41,8 @@ def built(suite: str, *, with_claude: bool = True) -> str:
     kind = suite if with_claude else f"{suite}-without-claude"
     with _alone():
         base = _base(suite)
-        name = f"{NAME}:{kind}-{digest(base, *context())[:12]}"
+        tree = digest(f"{base} {_time()}", "devtools/image.py", *context())
+        name = f"{NAME}:{kind}-{tree[:12]}"
         if not has(name):
             build(suite, name, with_claude=with_claude)
         used(name).touch()
