@@ -1,4 +1,4 @@
-"""Workers in containers, with everything around them: Convex, the model, a repository, an engine."""
+"""Workers in containers, and what is around them: Convex, the model, a repository, an engine."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from tests.system.outside import Outside, outside
 IMAGE = "fondation-worker"  # what the documents call it
 USER = 1001
 HOST = "host.docker.internal"  # by this a container reaches what is around it
+PORT = 3210  # of Convex there
 LOOK = 0.05  # seconds
 # The host may be small and busy; jobs come from a server with a certificate of its own.
 ANY_HOST = {"DISK_FLOOR": "0", "MEMORY_PRESSURE_LIMIT": "100", "POLL_INTERVAL": "1s"}
@@ -69,7 +70,7 @@ class Dock:
     async def start(
         self, name: str, *options: str, key: bool = True, model: bool = True, **settings: str
     ) -> str:
-        """Run a worker in a container, with its *key* and a key for the *model*; return its name."""
+        """Run a worker in a container, with its *key* and one for the *model*; return its name."""
         secrets = []
         if key:
             path = self.give(f"{name}.key", self.outside.keys.worker, mode=0o444)
@@ -172,15 +173,15 @@ async def dock(suite: str, home: Path) -> AsyncIterator[Dock]:
     srv.mkdir(parents=True)
     async with (
         engine({IMAGE: image}, paths={"/srv": srv}) as docker,
-        outside(home / "outside", host=HOST) as parts,
+        outside(home / "outside", HOST, port=PORT) as parts,
     ):
-        for url in (parts.backend.url, parts.api.url, parts.git.url):
+        for url in (parts.api.url, parts.git.url):  # Convex itself listens there
             await docker.expose(_port(url))
         yield Dock(
             docker=docker,
             outside=parts,
             srv=srv,
-            convex=f"http://{HOST}:{_port(parts.backend.url)}",
+            convex=f"http://{HOST}:{PORT}",
             model=f"http://{HOST}:{_port(parts.api.url)}",
         )
         assert await parts.in_flight() == []

@@ -168,7 +168,7 @@ class Host:
         if mount.kind == "tmpfs":
             return mount
         path = self._path(mount.source)
-        if mount.create:
+        if mount.create and not path.exists():
             await asyncio.to_thread(path.mkdir, parents=True, exist_ok=True)
         if not path.exists():
             raise Failed(

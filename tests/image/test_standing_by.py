@@ -38,7 +38,7 @@ async def test_a_read_only_login_does_jobs(dock: Dock) -> None:
 
 
 async def test_an_empty_directory_waits_for_a_login(dock: Dock) -> None:
-    """As docker makes one that is not there: root's. It begins as soon as somebody has logged in."""
+    """As docker makes one that is not there: root's. With a login it begins by itself."""
     creds = dock.directory("creds-empty", user=0, mode=0o755)
     await dock.start("empty", "-v", f"{creds}:/home/worker/.claude:ro", model=False)
     said = await dock.stands_by("empty", "there is no login")
@@ -85,7 +85,7 @@ async def test_another_user_without_a_directory_is_told_how_to_give_it_one(dock:
 async def test_a_read_only_root_without_memory_for_work_is_told(dock: Dock) -> None:
     """With what to add."""
     await dock.start("tight", "--read-only")
-    assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation'")  # noqa: S108
+    assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation'")
     await dock.remove("tight")
 
 

@@ -122,10 +122,11 @@ def slowly(text: str, seconds: float) -> Script:
 
 
 @asynccontextmanager
-async def outside(home: Path, host: str = "localhost") -> AsyncIterator[Outside]:
+async def outside(home: Path, host: str = "localhost", *, port: int = 0) -> AsyncIterator[Outside]:
     """Start the parts, with their data below *home*; stop them at the end.
 
-    Workers reach the repositories by the name of a *host*.
+    Workers reach the repositories by the name of a *host*; by another than localhost also Convex,
+    at that *port*.
     """
     keys, next_keys = Keys.new(), Keys.new()
     both = f"{digest(keys.worker)},{digest(next_keys.worker)}"
@@ -134,8 +135,9 @@ async def outside(home: Path, host: str = "localhost") -> AsyncIterator[Outside]
         "FONDATION_WORKER_KEY_SHA256": both,
     }
     made = repository(home / "repositories" / "project")
+    url = None if host == "localhost" else f"http://{host}:{port}"
     async with (
-        local_backend(home / "convex", faults=True, environ=environ) as backend,
+        local_backend(home / "convex", faults=True, environ=environ, port=port, url=url) as backend,
         scripted_api([]) as api,
         operator(backend.url, keys) as queue,
         git_server(home / "repositories", home / "keys", port=443, host=host) as git,
