@@ -51,9 +51,11 @@ class Host:
         self._number = 1  # the bridge's own address
 
     def find(self, name: str) -> Container:
-        """Return the container of that name, or whose id begins so; raise Failed."""
+        """Return the container of that name, or else one whose id begins so; raise Failed."""
+        if name in self.containers:
+            return self.containers[name]
         for container in self.containers.values():
-            if name == container.made.name or (name and container.made.id.startswith(name)):
+            if container.made.id.startswith(name):
                 return container
         raise Failed(f"Error response from daemon: No such container: {name}")
 
@@ -136,7 +138,7 @@ class Host:
 
     async def nothing_is_left(self) -> None:
         """Check it."""
-        roots = {root.name for root in self._roots} & await self.images.roots()
+        roots = [root.name for root in self._roots if await self.images.has(root)]
         left = [*await self.runc.names(), *roots, *control_groups(self.directory.name)]
         assert not left, f"left: {left}"
         await until(lambda: running(str(self.directory)) == [], what="for runc to end")

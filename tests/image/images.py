@@ -128,10 +128,13 @@ class Images:
         await self._buildah("umount", root.name)
         await self._buildah("rm", root.name)
 
-    async def roots(self) -> set[str]:
-        """Return the names of all the roots in the storage."""
-        found: list[dict[str, Any]] = json.loads(await self._buildah("containers", "--json"))
-        return {container["containername"] for container in found or ()}
+    async def has(self, root: Root) -> bool:
+        """Whether a root is still in the storage."""
+        try:
+            await self._buildah("inspect", "--type=container", root.name)
+        except Failed:
+            return False
+        return True
 
     async def _buildah(self, *words: str) -> str:
         return await output("buildah", *words, env=self._environment)

@@ -290,19 +290,22 @@ async def test_paths_of_documents_are_elsewhere(image: str, tmp_path: Path) -> N
 # How it lives and ends
 
 
+ORPHAN = """
+    (sh -c 'until test -e /tmp/go; do sleep 0.01; done' & echo $! >/tmp/orphan)
+    exec tail -f /dev/null
+"""
+ZOMBIES = "grep -qs '^State:.Z' /proc/[0-9]*/status"
+
+
 async def test_an_orphan_is_reaped_by_tini(docker: Engine) -> None:
-    """Without it as the first process there would be a zombie: this test could see one."""
-    zombies = "grep -l '^State:.Z' /proc/[0-9]*/status"
-    for options, left in ((["--name=a"], 1), (["--name=b", "--entrypoint="], 0)):
-        orphan = "(sleep 0.01 & echo $! >/tmp/orphan); exec sleep 1000"
-        await docker("run", "-d", *options, "tiny", "sh", "-c", orphan)
-        name = options[0].partition("=")[2]
-        if left == 0:
-            await until_exec(docker, name, zombies)
-        else:
-            gone = "test -s /tmp/orphan && ! test -e /proc/$(cat /tmp/orphan)"
-            await until_exec(docker, name, gone)
-            assert (await docker("exec", name, "sh", "-c", zombies, check=False)).out == ""
+    """Without it as the first process there is a zombie: this test could see one."""
+    for name, options in (("tini", []), ("tail", ["--entrypoint="])):
+        await docker("run", "-d", f"--name={name}", *options, "tiny", "sh", "-c", ORPHAN)
+        # A shell that still waits would reap it too.
+        await until_exec(docker, name, "grep -qsx tail /proc/[0-9]*/comm")
+        await docker("exec", name, "sh", "-c", "touch /tmp/go")
+    await until_exec(docker, "tail", ZOMBIES)
+    await until_exec(docker, "tini", "! test -e /proc/$(cat /tmp/orphan)")
 
 
 async def until_exec(docker: Engine, name: str, script: str) -> None:
@@ -520,6 +523,14 @@ async def test_ps_shows_what_runs_or_all(docker: Engine) -> None:
     assert (await docker("rm", "up", check=False)).status == 1
     await docker("rm", "-f", "up")
     assert (await docker("ps", "-aq")).out.count("\n") == 1
+
+
+async def test_a_container_is_found_by_its_name_before_any_id(docker: Engine) -> None:
+    """Ids are hexadecimal, as short names may be."""
+    identity = (await docker("run", "-d", "tiny")).out.strip()
+    assert docker.container(identity[:12]).made.id == identity
+    await docker("run", "-d", f"--name={identity[0]}", "tiny")
+    assert docker.container(identity[0]).made.id != identity
 
 
 async def test_a_name_is_taken_once(docker: Engine) -> None:
