@@ -44,6 +44,7 @@ RUN groupadd --gid 1001 worker \
     && install --directory --owner=worker --group=worker /home/worker \
     && install --directory --owner=worker --group=worker --mode=0700 \
         /home/worker/.claude /var/lib/fondation-worker \
+    && install --directory --mode=1777 /tmp/fondation \
     && ln -s /usr/local/lib/fondation-worker/bin/fondation-worker /usr/local/bin/fondation-worker
 COPY --from=build /usr/local/lib/fondation-worker /usr/local/lib/fondation-worker
 COPY --from=build /build/.build/package/documents/sbom.cdx.json /usr/local/share/doc/fondation-worker/
@@ -56,7 +57,7 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     CLAUDE_CONFIG_DIR=/home/worker/.claude \
     CLAUDE_CLI=/opt/fondation-worker/bin/claude \
     STATE_DIR=/var/lib/fondation-worker/state \
-    TEMP_DIR=/tmp/fondation \
+    TEMP_DIR=/tmp/fondation/work \
     CONTROL_SOCKET=/tmp/fondation-worker.sock \
     HEALTH_ADDRESS=0.0.0.0:8080 \
     LOG_FORMAT=json \

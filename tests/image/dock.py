@@ -17,6 +17,7 @@ import aiohttp
 from devtools.image import built
 from devtools.stack import PLACEHOLDER
 from tests.image.engine import Engine, engine
+from tests.image.images import Build
 from tests.logins import FILE, login
 from tests.system.outside import Outside, outside
 
@@ -171,8 +172,12 @@ async def dock(suite: str, home: Path) -> AsyncIterator[Dock]:
     image = await asyncio.to_thread(built, suite)
     srv = home / "srv"
     srv.mkdir(parents=True)
+
+    def build(build: Build) -> str:
+        return built(suite, with_claude="WITH_CLAUDE=0" not in build.arguments)
+
     async with (
-        engine({IMAGE: image}, paths={"/srv": srv}) as docker,
+        engine({IMAGE: image}, build=build, paths={"/srv": srv}) as docker,
         outside(home / "outside", HOST, port=PORT) as parts,
     ):
         for url in (parts.api.url, parts.git.url):  # Convex itself listens there

@@ -124,7 +124,7 @@ def test_an_engine_is_told_how_to_run_it(suite: str, name: str) -> None:
         "CLAUDE_CONFIG_DIR": "/home/worker/.claude",
         "CLAUDE_CLI": f"/{CLI}",
         "STATE_DIR": "/var/lib/fondation-worker/state",
-        "TEMP_DIR": "/tmp/fondation",  # noqa: S108 the image's own
+        "TEMP_DIR": "/tmp/fondation/work",  # noqa: S108 the image's own
         "CONTROL_SOCKET": "/tmp/fondation-worker.sock",  # noqa: S108
         "HEALTH_ADDRESS": "0.0.0.0:8080",
         "LOG_FORMAT": "json",

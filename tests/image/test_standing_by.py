@@ -85,7 +85,7 @@ async def test_another_user_without_a_directory_is_told_how_to_give_it_one(dock:
 async def test_a_read_only_root_without_memory_for_work_is_told(dock: Dock) -> None:
     """With what to add."""
     await dock.start("tight", "--read-only")
-    assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation'")
+    assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation/work'")
     await dock.remove("tight")
 
 
