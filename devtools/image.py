@@ -63,7 +63,7 @@ def build(suite: str, name: str, *, with_claude: bool) -> None:
     with access() as home:
         run(
             # The other format, OCI's, has no place for a health check.
-            *("buildah", "build", "--format=docker", "--pull=never", "--no-cache"),
+            *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
             f"--timestamp={time}",  # of the image and of every file in it
             "--identity-label=false",  # which names the version of buildah
             f"--volume={home}:{HOME}",
