@@ -26,7 +26,7 @@ def blocks(document: str) -> list[list[str]]:
     return [
         [" ".join(line.split()) for line in block if line.strip()]
         for block in found
-        if any(line.startswith("docker run") or line.startswith("docker build") for line in block)
+        if any(line.startswith(("docker run", "docker build")) for line in block)
     ]
 
 
