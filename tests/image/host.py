@@ -55,7 +55,7 @@ class Host:
         if name in self.containers:
             return self.containers[name]
         for container in self.containers.values():
-            if container.made.id.startswith(name):
+            if name and container.made.id.startswith(name):
                 return container
         raise Failed(f"Error response from daemon: No such container: {name}")
 
