@@ -9,7 +9,7 @@ import pytest
 TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPTS = (
-    *("dev", ".ci/run", "packaging/apt-repository"),
+    *("dev", ".ci/run", "packaging/apt-repository", "packaging/image/claude"),
     *("debian/build-environment", "debian/build-documents"),
     *(f"debian/fondation-worker.{script}" for script in ("postinst", "prerm", "postrm")),
 )
