@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from devtools.image import built
+from devtools.roots import TOP
 from devtools.storage import buildah
 from tests.image.arguments import Refused
 from tests.image.engine import Engine, engine
@@ -616,6 +619,37 @@ async def test_nothing_is_left_of_what_was_never_ended(image: str) -> None:
     assert running(str(place)) == []
     assert control_groups(place.name) == []
     assert interfaces() == ours
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from tests.image.engine import engine
+async def main():
+    async with engine({"tiny": sys.argv[1]}) as docker:
+        script = "trap '' TERM; echo up; while :; do sleep 0.02; done"
+        await docker("run", "-d", "--name=c", "tiny", "sh", "-c", script)
+        while "up" not in docker.container("c").log.text():
+            await asyncio.sleep(0.02)
+        print(docker.host.directory, docker.container("c").made.root.path, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_engine_has_left_the_next_removes(image: str) -> None:
+    """A test run that is killed can tidy nothing up."""
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED, image), cwd=TOP, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await killed.communicate()
+    place, root = (Path(word) for word in said.decode().split())
+    assert killed.returncode == -signal.SIGKILL
+    assert control_groups(place.name) != []
+    async with engine({"tiny": image}):
+        assert not place.exists()
+        assert not (root / "etc").exists()
+        assert control_groups(place.name) == []
+        await until(lambda: running(str(place)) == [])
 
 
 async def test_an_engine_that_leaves_something_fails(image: str) -> None:
