@@ -97,14 +97,13 @@ def process(
     """Return a process of the container: its first, or another by `docker exec`."""
     files = min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     allowed = capabilities_of(run)
-    held = allowed if user.uid == 0 else []  # what execve(2) leaves to others
     return {
         "args": list(words),
         "env": _environment(run, image, hostname),
         "cwd": run.directory or image.directory,
         "terminal": run.terminal,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
-        "capabilities": {"bounding": allowed, "effective": held, "permitted": held},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), allowed),
         "noNewPrivileges": run.no_new_privileges,
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": files, "soft": files}],
         "oomScoreAdj": 0,

@@ -228,7 +228,8 @@ class Container:
                 self.exit_code = await self._over(self._running)
                 if time.monotonic() - began >= STABLE:
                     delay = FIRST_DELAY
-                if not self._again() or await self._stopped_within(delay):
+                again = self.made.run.restart.wanted(self.exit_code, self.restarts)
+                if not again or await self._stopped_within(delay):
                     break
                 delay = min(2 * delay, LAST_DELAY)
                 self.restarts += 1
@@ -241,10 +242,6 @@ class Container:
                     await self._gone(self)
             finally:
                 self._ended.set()
-
-    def _again(self) -> bool:
-        wanted = self.made.run.restart.wanted(self.exit_code, self.restarts)
-        return wanted and not self._stopping.is_set()
 
     async def _stopped_within(self, seconds: float) -> bool:
         self.status = "restarting"

@@ -3,9 +3,8 @@
 import asyncio
 import secrets
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.image.made import Made
 from tests.image.network import Forwarder, Namespace
 from tests.image.runc import Runc, control_groups
 from tests.image.volumes import Volumes
+from tests.image.workplace import ROOTS, workplace
 from tests.processes import running, until
 
 HOSTS = """127.0.0.1\tlocalhost
@@ -55,7 +55,7 @@ class Host:
         if name in self.containers:
             return self.containers[name]
         for container in self.containers.values():
-            if container.made.id.startswith(name):
+            if name and container.made.id.startswith(name):
                 return container
         raise Failed(f"Error response from daemon: No such container: {name}")
 
@@ -72,13 +72,14 @@ class Host:
         image = await self.images.find(run.image)
         number = self._number = self._number + 1
         label = f"{self.directory.name}-{number}"
+        (self.directory / ROOTS / label).touch()
         root = await self.images.root(image, label)
         self._roots.append(root)
         wanted = _every_mount(run, image)
         try:
             mounts = [await self._source(mount, root) for mount in wanted]
         except BaseException:
-            await self.images.remove(root)
+            await self._remove_root(root)
             raise
         new = [path for mount, path in zip(wanted, mounts, strict=True) if mount.nameless]
         cable, address = await network.plugged(self.inside, number)
@@ -156,10 +157,14 @@ class Host:
         del self.containers[made.name]
         self._settling.append(container)
         await network.unplugged(self.inside, made.number, made.network)
-        await self.images.remove(made.root)
+        await self._remove_root(made.root)
         await asyncio.to_thread(shutil.rmtree, made.directory)
         for name in made.nameless if volumes else ():
             await self.volumes.remove(name)
+
+    async def _remove_root(self, root: Root) -> None:
+        await self.images.remove(root)
+        (self.directory / ROOTS / root.name).unlink()
 
     async def _source(self, mount: Mount, root: Root) -> Mount:
         """Return *mount* with a path for its source, which is there."""
@@ -214,17 +219,12 @@ def _write_etc(made: Made) -> None:
 @asynccontextmanager
 async def host(images: Mapping[str, str], paths: Mapping[str, Path]) -> AsyncIterator[Host]:
     """Give a host, and move this thread into its network; at the end nothing of it is left."""
-    outside, inside = network.here(), await network.host()
-    directory = Path(tempfile.mkdtemp(prefix="fondation-engine-"))
-    made = Host(directory, images, paths, inside=inside, outside=outside)
-    try:
-        with inside.entered():
-            try:
-                yield made
-            finally:
-                await made.close()
-            await made.nothing_is_left()
-    finally:
-        await asyncio.to_thread(shutil.rmtree, directory)
-        inside.close()
-        outside.close()
+    async with workplace() as directory:
+        with closing(network.here()) as outside, closing(await network.host()) as inside:
+            made = Host(directory, images, paths, inside=inside, outside=outside)
+            with inside.entered():
+                try:
+                    yield made
+                finally:
+                    await made.close()
+                await made.nothing_is_left()

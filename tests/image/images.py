@@ -125,7 +125,6 @@ class Images:
 
     async def remove(self, root: Root) -> None:
         """Unmount a root and remove it."""
-        await self._buildah("umount", root.name)
         await self._buildah("rm", root.name)
 
     async def has(self, root: Root) -> bool:
