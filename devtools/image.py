@@ -1,0 +1,239 @@
+"""Builds the container image of this tree, without a container engine (`./dev image`).
+
+The very Dockerfile is built by buildah, from a base that is imported from a clean Debian root under
+the name of Debian's own. `built(SUITE)` is for tests: it builds only when no image is of this tree.
+"""
+
+import argparse
+import configparser
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from devtools.deb import PASSED_ON
+from devtools.roots import SUITES, TOP, cache, root, run
+from devtools.storage import buildah, container, environment, has, mounted
+from devtools.tree import digest
+
+NAME = "localhost/fondation-worker"
+KEPT = 4  # images of one kind: those of other checkouts may be in use
+TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
+HOME = Path("/root")  # of the build's commands
+DIFFERENCES = 40  # shown at most
+
+
+def built(suite: str, *, with_claude: bool = True) -> str:
+    """Return the name of the image of this tree for *suite*, built now if it was not there.
+
+    Several callers may ask at once. Raises CalledProcessError when it cannot be built.
+    """
+    kind = suite if with_claude else f"{suite}-without-claude"
+    with _alone():
+        base = _base(suite)
+        name = f"{NAME}:{kind}-{digest(base, *_context())[:12]}"
+        if not has(name):
+            build(suite, name, with_claude=with_claude)
+        _used(name).touch()
+        _remove_outdated(kind)
+    return name
+
+
+def build(suite: str, name: str, *, with_claude: bool) -> None:
+    """Build the image *name*; the base must be there. Nothing of an earlier build is used."""
+    sys.stderr.write(f"image: building {name}\n")
+    time = str(_time())
+    arguments = {
+        "BASE": f"debian:{suite}-slim",
+        "WITH_CLAUDE": str(int(with_claude)),
+        "SOURCE_DATE_EPOCH": time,
+    }
+    with tempfile.TemporaryDirectory(prefix="fondation-home-") as home:
+        bring_access(Path(home))
+        run(
+            # The other format, OCI's, has no place for a health check.
+            *("buildah", "build", "--format=docker", "--pull=never", "--no-cache"),
+            f"--timestamp={time}",  # of the image and of every file in it
+            f"--volume={home}:{HOME}",
+            *(f"--build-arg={key}={value}" for key, value in arguments.items()),
+            *("--tag", name, TOP),
+            **environment(),
+        )
+
+
+def bring_access(home: Path) -> None:
+    """Make *home* the home directory of a build that reaches its package indexes as this host does.
+
+    It may hold secrets, and is no part of the image.
+    """
+    authorities = HOME / "authorities.crt"
+    shutil.copy(TRUSTED, home / authorities.name)
+
+    pip = configparser.RawConfigParser()
+    pip.read("/etc/pip.conf", encoding="utf-8")
+    options = dict(pip["global"]) if pip.has_section("global") else {}
+    for name, value in os.environ.items():
+        if name.startswith("PIP_") and PASSED_ON.fullmatch(name):
+            options[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    pip["global"] = options | {"cert": str(authorities)}
+    (home / ".config/pip").mkdir(parents=True)
+    with (home / ".config/pip/pip.conf").open("w", encoding="utf-8") as file:
+        pip.write(file)
+
+    own = Path.home() / ".npmrc"
+    lines = own.read_text(encoding="utf-8").splitlines() if own.exists() else []
+    asked = ("npm", "config", "get", "registry")
+    registry = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    lines += [f"registry={registry}", f"cafile={authorities}"]  # the last rules
+    (home / ".npmrc").write_text("\n".join((*lines, "")), encoding="utf-8")
+
+
+def archive(name: str, file: Path, tag: str) -> None:
+    """Write the image *name* to a *file* that `docker load` reads, which then calls it *tag*."""
+    file.unlink(missing_ok=True)
+    buildah("push", name, f"docker-archive:{file}:{tag}")
+
+
+def compressed_size(name: str) -> int:
+    """Return the bytes of the layers of an image as a registry would keep them (zstd -3)."""
+    with tempfile.TemporaryDirectory() as directory:
+        how = ("--compression-format=zstd", "--compression-level=3")
+        buildah("push", "--quiet", *how, name, f"oci:{directory}")
+        return sum(blob.stat().st_size for blob in Path(directory).glob("blobs/*/*"))
+
+
+def differences(one: str, other: str) -> list[str]:
+    """Return the paths that are not the same in two images, with what is there in each."""
+    with mounted(one) as left, mounted(other) as right:
+        ours, theirs = dict(_entries(left)), dict(_entries(right))
+    return [
+        f"{path}: {ours.get(path)} | {theirs.get(path)}"
+        for path in sorted(ours.keys() | theirs.keys())
+        if ours.get(path) != theirs.get(path)
+    ]
+
+
+def _entries(top: Path) -> Iterator[tuple[str, str]]:
+    """Give path and description of everything below *top*."""
+    for path in top.rglob("*"):
+        status = path.lstat()
+        if path.is_symlink():
+            content = str(path.readlink())
+        else:
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        owner = f"{status.st_uid}:{status.st_gid}"
+        described = f"{status.st_mode:o} {owner} {int(status.st_mtime)} {content}"
+        yield str(path.relative_to(top)), described
+
+
+def _base(suite: str) -> str:
+    """Have the Dockerfile's base of that name, from a clean root; return the name of this one."""
+    place = root(suite, "slim")
+    mark = f"localhost/debian:{place.name}-{place.stat().st_mtime:.0f}"
+    if not has(mark):
+        sys.stderr.write(f"image: importing {place}\n")
+        with container("scratch") as empty:
+            run("cp", "--archive", f"{place}/.", buildah("mount", empty))
+            buildah("commit", "--quiet", empty, mark)
+    buildah("tag", mark, f"docker.io/library/debian:{suite}-slim")
+    return mark
+
+
+def _context() -> tuple[str, ...]:
+    """Return the names of what an image is made of; a change of anything else needs no new one."""
+    lines = (TOP / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    read = (line.removeprefix("!") for line in lines if line.startswith("!"))
+    return (".dockerignore", "Dockerfile", *read)
+
+
+def _time() -> int:
+    """Return when this version was made, in seconds, as the package's build has it."""
+    changelog = (TOP / "debian/changelog").read_text(encoding="utf-8")
+    (signed, *_) = re.findall(r"^ -- .*>  (.*)$", changelog, re.MULTILINE)
+    return int(parsedate_to_datetime(signed).timestamp())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let nobody else build meanwhile: they share the base, and what is no longer used."""
+    with (cache("images") / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _used(name: str) -> Path:
+    """Return the file whose time says when an image was last asked for."""
+    directory = cache("images") / "used"
+    directory.mkdir(exist_ok=True)
+    return directory / name.partition(":")[2]
+
+
+def _remove_outdated(kind: str) -> None:
+    """Remove those images of a *kind* that were not asked for lately."""
+    marks = [mark for mark in _used(NAME).parent.iterdir() if mark.name.rpartition("-")[0] == kind]
+    for mark in sorted(marks, key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
+        # One that a container still has is refused, and goes another time.
+        argv = ("buildah", "rmi", f"{NAME}:{mark.name}")
+        done = subprocess.run(argv, env=environment(), capture_output=True, check=False)
+        if done.returncode == 0:
+            mark.unlink()
+
+
+def main() -> None:
+    """Build what is asked for; with --twice once more, and compare."""
+    parser = argparse.ArgumentParser(prog="./dev image", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=" or ".join(SUITES))
+    parser.add_argument("--without-claude", action="store_true", help="leave the Claude CLI out")
+    parser.add_argument("--twice", action="store_true", help="build again: is it the same?")
+    parser.add_argument("--archive", type=Path, metavar="FILE", help="write it for `docker load`")
+    asked = parser.parse_args()
+    suites = asked.suites or SUITES
+    if unknown := set(suites) - set(SUITES):
+        parser.error(f"no such Debian here: {', '.join(unknown)}")
+    if asked.archive and len(suites) != 1:
+        parser.error("--archive is for one image: name its SUITE")
+    for suite in suites:
+        name = built(suite, with_claude=not asked.without_claude)
+        sys.stdout.write(f"{name}: {_sizes(name)}\n")
+        if asked.twice:
+            _build_again(suite, name, with_claude=not asked.without_claude)
+        if asked.archive:
+            archive(name, asked.archive, "fondation-worker")
+
+
+def _sizes(name: str) -> str:
+    """Return the sizes of an image in words."""
+    with mounted(name) as top:
+        whole = sum(path.lstat().st_size for path in top.rglob("*"))
+    return f"{whole / 1e6:.0f} MB, its layers {compressed_size(name) / 1e6:.0f} MB compressed"
+
+
+def _build_again(suite: str, name: str, *, with_claude: bool) -> None:
+    """Build the image *name* a second time; end the program unless it is the same."""
+    again = f"{name}-again"
+    with _alone():
+        build(suite, again, with_claude=with_claude)
+        found = differences(name, again)
+        same = _identity(name) == _identity(again)
+        buildah("rmi", again)
+    if found or not same:
+        shown = "\n".join(found[:DIFFERENCES]) or "in its configuration only"
+        sys.exit(f"image: {name}: a second build is not the same:\n{shown}")
+    sys.stdout.write(f"{name}: a second build is the same\n")
+
+
+def _identity(name: str) -> str:
+    """Return the digest of an image's configuration, which names its layers by theirs."""
+    return buildah("inspect", "--type=image", "--format={{.FromImageID}}", name)
+
+
+if __name__ == "__main__":
+    main()
