@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from devtools.storage import buildah, container, environment, has, mounted
 from devtools.tree import digest
 
 NAME = "localhost/fondation-worker"
+LOCALCONVEX = "packaging/localconvex/Dockerfile"
 KEPT = 4  # images of one kind: those of other checkouts may be in use
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 HOME = Path("/root")  # of the build's commands
@@ -47,6 +48,20 @@ def built(suite: str, *, with_claude: bool = True) -> str:
     return name
 
 
+def built_localconvex(suite: str) -> str:
+    """Return the name of the local Convex backend's image for *suite*, as `built` does."""
+    kind = f"{suite}-localconvex"
+    with _alone():
+        base = _base(suite)
+        name = f"{NAME}:{kind}-{digest(base, *_context(LOCALCONVEX))[:12]}"
+        if not has(name):
+            sys.stderr.write(f"image: building {name}\n")
+            _build(name, LOCALCONVEX, {"BASE": f"debian:{suite}-slim"})
+        _used(name).touch()
+        _remove_outdated(kind)
+    return name
+
+
 def build(suite: str, name: str, *, with_claude: bool) -> None:
     """Build the image *name*; the base must be there. Nothing of an earlier build is used."""
     sys.stderr.write(f"image: building {name}\n")
@@ -56,15 +71,22 @@ def build(suite: str, name: str, *, with_claude: bool) -> None:
         "WITH_CLAUDE": str(int(with_claude)),
         "SOURCE_DATE_EPOCH": time,
     }
+    # The time is that of the image and of every file in it.
+    _build(name, "Dockerfile", arguments, f"--timestamp={time}")
+
+
+def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: str) -> None:
+    """Build the image *name* of a *dockerfile*, with the access to package indexes of this host."""
     with tempfile.TemporaryDirectory(prefix="fondation-home-") as home:
         bring_access(Path(home))
         run(
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache"),
-            f"--timestamp={time}",  # of the image and of every file in it
             f"--volume={home}:{HOME}",
+            f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-            *("--tag", name, TOP),
+            *options,
+            *("--file", TOP / dockerfile, "--tag", name, TOP),
             **environment(),
         )
 
@@ -147,11 +169,18 @@ def _base(suite: str) -> str:
     return mark
 
 
-def _context() -> tuple[str, ...]:
+def _context(dockerfile: str = "Dockerfile") -> tuple[str, ...]:
     """Return the names of what an image is made of; a change of anything else needs no new one."""
-    lines = (TOP / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    ignored = _ignored(dockerfile)
+    lines = (TOP / ignored).read_text(encoding="utf-8").splitlines()
     read = (line.removeprefix("!") for line in lines if line.startswith("!"))
-    return (".dockerignore", "Dockerfile", *read)
+    return (ignored, dockerfile, *read)
+
+
+def _ignored(dockerfile: str) -> str:
+    """Return the name of the file that says what of this tree the builder is not sent."""
+    own = f"{dockerfile}.dockerignore"
+    return own if (TOP / own).exists() else ".dockerignore"
 
 
 def _time() -> int:
