@@ -187,7 +187,7 @@ class Process:
         return verdict(error, in_a_row=1, now=self._queue.now()).pause
 
     def _host(self) -> tuple[Reason, ...]:
-        return of_this_host(self._config, self.outbox)
+        return of_this_host(self._config, self.outbox, self._queue.now())
 
     def _subscription(self) -> Subscription:
         config = self._config

@@ -10,8 +10,10 @@ from fondation_worker.account import Account
 from fondation_worker.clock import boottime
 from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError, OutOfMemory
 from fondation_worker.invocation import Setup, order_for
+from fondation_worker.login import TOKEN_KIND
 from fondation_worker.memory import kills
 from fondation_worker.metrics import Metrics
+from fondation_worker.redact import Redactor
 from fondation_worker.result import Usage
 from fondation_worker.runner import Ended, Order, Room, Run
 from fondation_worker.stall import Limits, Watch
@@ -70,6 +72,13 @@ async def analyse(
     stands still longer than *limits* allow. On cancel every process of the run is dead before the
     cancellation goes on.
     """
+    # Of a login nobody else in this process knows what its token is.
+    with Redactor.also(order.environment.get(TOKEN_KIND)):
+        return await _analysed(room, order, listeners, limits)
+
+
+async def _analysed(room: Room, order: Order, listeners: Listeners, limits: Limits) -> Answer:
+    """Do what `analyse` promises."""
     account, kills_before, log = Account(), kills(), listeners.log
     async with room.run(order) as run:
         follower = _Follower(order, account, listeners)

@@ -29,14 +29,11 @@ from fondation_worker.slots import Ends
 from fondation_worker.statusline import in_one_line
 from fondation_worker.systemd import Manager
 from fondation_worker.web.control import Controls, control_server
-from fondation_worker.web.figures import figures_of
-from fondation_worker.web.health import aliveness_of, health_of, readiness_of
-from fondation_worker.web.server import Handler, web_server
-from fondation_worker.web.status import StatusPage
+from fondation_worker.web.pages import STREAMS, pages_of
+from fondation_worker.web.server import web_server
 
 logger = logging.getLogger(__name__)
 
-STREAMS = frozenset({"/events"})  # pages that go on for ever
 _Reload = Callable[[Mapping[str, str]], Reloaded]
 
 
@@ -113,7 +110,8 @@ async def _asked(
     ports = manager.of_family((socket.AF_INET, socket.AF_INET6))
     files = manager.of_family((socket.AF_UNIX,))
     fallback = config.state_dir / CONTROL_NAME
-    pages = _pages(process)
+    look = process.lookout.look
+    pages = pages_of(look, process.history, Exposition(process.metrics, look))
     async with (
         web_server(config.health_address, pages, ports, streams=STREAMS) as process.lookout.no_port,
         control_server(
@@ -125,20 +123,6 @@ async def _asked(
         ),
     ):
         yield
-
-
-def _pages(process: Process) -> Mapping[str, Handler]:
-    """Return what is answered over HTTP."""
-    look, history = process.lookout.look, process.history
-    status = StatusPage(look, history)
-    return {
-        "/": status.page,
-        "/events": status.events,
-        "/health": health_of(look),
-        "/livez": aliveness_of(look),
-        "/readyz": readiness_of(look),
-        "/metrics": figures_of(look, history, Exposition(process.metrics, look)),
-    }
 
 
 def _reload(

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from fondation_worker import durable
 from fondation_worker.admission import Place, Readings
-from fondation_worker.config import Config
+from fondation_worker.config import CREDENTIAL_KINDS, LOGIN_KIND, Config, Survey
 from fondation_worker.errors import BadSettings
+from fondation_worker.installation import is_image
+from fondation_worker.login import Unusable, read_login
 from fondation_worker.settings import label
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,11 @@ PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel 
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
+_CLI_OF_A_HOST = "for example: fondation-worker install-claude, or CLAUDE_CLI=/usr/bin/claude"
+_CLI_OF_AN_IMAGE = (
+    "was this image built with WITH_CLAUDE=0? Build one with it, or mount a CLI and name it by"
+    " -e CLAUDE_CLI=PATH"
+)
 _MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", re.MULTILINE)
 _SOME = re.compile(r"^some avg10=([0-9.]+) ", re.MULTILINE)
 
@@ -55,19 +62,9 @@ def settled_on_this_host(config: Config) -> Config:
 
     Raises BadSettings with every fault.
     """
-    faults = [*_directory_faults("STATE_DIR", config.state_dir)]
-    faults += _directory_faults("TEMP_DIR", config.temp_dir)
-    claude_cli = shutil.which(config.claude_cli)
-    if claude_cli is None:
-        faults.append(
-            f"CLAUDE_CLI: {config.claude_cli!r} is not a program on this host; for example:"
-            " fondation-worker install-claude, or CLAUDE_CLI=/usr/bin/claude"
-        )
-    if config.credential.is_login:
-        faults += _login_faults(Path(config.credential.value))
-    if shutil.which("git") is None:
-        faults.append("PATH: there is no git on it; for example: apt-get install git")
-    if faults or claude_cli is None:
+    login = Path(config.credential.value) if config.credential.is_login else None
+    faults = _faults(config.state_dir, config.temp_dir, config.claude_cli, login)
+    if faults or (claude_cli := shutil.which(config.claude_cli)) is None:
         raise BadSettings(faults)
     # Absolute, and without links: both are used from within directories that a repository fills.
     return replace(
@@ -75,24 +72,39 @@ def settled_on_this_host(config: Config) -> Config:
     )
 
 
+def faults_of_this_host(found: Survey) -> list[str]:
+    """Return what is wrong here with those of the settings that are known, while others are not."""
+    known, said = found.values, " ".join(found.faults)
+    has_other = any(kind in known or kind in said for kind in CREDENTIAL_KINDS)
+    login = None if has_other else known.get(LOGIN_KIND)
+    return _faults(known["STATE_DIR"], known.get("TEMP_DIR"), known.get("CLAUDE_CLI"), login)
+
+
+def _faults(
+    state_dir: Path, temp_dir: Path | None, claude_cli: str | None, login: Path | None
+) -> list[str]:
+    """Return what is wrong with these, and with git; None is not looked at."""
+    faults: list[str] = []
+    for name, directory in (("STATE_DIR", state_dir), ("TEMP_DIR", temp_dir)):
+        faults += _directory_faults(name, directory) if directory else ()
+    if claude_cli and shutil.which(claude_cli) is None:
+        how = _CLI_OF_AN_IMAGE if is_image() else _CLI_OF_A_HOST
+        faults.append(f"CLAUDE_CLI: {claude_cli!r} is not a program here; {how}")
+    faults += _login_faults(login) if login else ()
+    if shutil.which("git") is None:
+        faults.append("PATH: there is no git on it; for example: apt-get install git")
+    return faults
+
+
 def _login_faults(directory: Path) -> Iterator[str]:
     """Yield why there is no login of the CLI in *directory* that this user could use."""
-    login = directory / ".credentials.json"
-    if os.access(login, os.R_OK):
-        return
-    why = "cannot be read by this user" if _exists(login) else "is not there"
-    yield (
-        f"the model's credential: no ANTHROPIC_API_KEY and no CLAUDE_CODE_OAUTH_TOKEN is set, and"
-        f" {str(login)!r} {why}; put the token of `claude setup-token` or an API key where the"
-        " worker's secrets are, or log the CLI in as the worker's user: claude auth login"
-    )
-
-
-def _exists(file: Path) -> bool:
     try:
-        return file.exists()
-    except OSError:  # behind a directory that is closed to us
-        return True
+        read_login(directory)
+    except Unusable as trouble:
+        yield (
+            "the model's credential: no ANTHROPIC_API_KEY and no CLAUDE_CODE_OAUTH_TOKEN is set,"
+            f" and {trouble}"
+        )
 
 
 def _directory_faults(name: str, directory: Path) -> Iterator[str]:
@@ -101,15 +113,28 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.stat()
     except OSError as error:
-        yield f"{name}: {str(directory)!r} cannot be made: {error.strerror}"
+        how = _mount(name, directory) if is_image() else "make it, or name another"
+        yield f"{name}: {str(directory)!r} cannot be made: {error.strerror}; {how}"
         return
     if not os.access(directory, os.W_OK | os.X_OK):
-        yield f"{name}: {str(directory)!r} cannot be written to by this user"
+        how = _mount(name, directory) if is_image() else "make it writable, or name another"
+        yield f"{name}: {str(directory)!r} cannot be written to by this user; {how}"
     elif found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield (
             f"{name}: {str(directory)!r} belongs to another user, or others may write to it; for"
             f" example: {name}=/var/tmp/fondation-{os.geteuid()}"
         )
+
+
+def _mount(name: str, directory: Path) -> str:
+    """Return what to add to `docker run` for a *directory* that can be written."""
+    if name == "TEMP_DIR":
+        return f"add --tmpfs {directory.parent}"
+    user, place = os.geteuid(), f"/srv/{directory.parent.name}"
+    return (
+        f"on the host: sudo install -d -m 700 -o {user} -g {user} {place}; then add"
+        f" -v {place}:{directory.parent}"
+    )
 
 
 def kept_label(state_dir: Path) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fondation_worker.settings import OPERATOR_KEY
+from fondation_worker.settings import OPERATOR_KEY, Setting
 
 PREFIX = Path("/usr/lib/fondation-worker")  # the package's own Python environment
+IMAGE_PREFIX = Path("/usr/local/lib/fondation-worker")  # the container image's
 ETC = Path("/etc/fondation-worker")
 STATE = Path("/var/lib/fondation-worker")
 CACHE = Path("/var/cache/fondation-worker")
@@ -23,6 +24,7 @@ RUN = Path("/run/fondation-worker")
 USER = "fondation-worker"  # and its group
 FOR_ALL = ETC / "worker.conf"
 KEPT_SECRETS = ETC / "credentials"
+MOUNTED_SECRETS = Path("/run/secrets")  # where container hosts put files of secrets
 LOGIN = STATE / "home" / ".claude"  # of the service user, by `claude auth login`
 PORT = 8080
 MOST_ADDRESSES = 254  # 127.0.0.1 to 127.0.0.254
@@ -93,6 +95,22 @@ def is_packaged() -> bool:
     return Path(sys.prefix) == PREFIX
 
 
+def is_image() -> bool:
+    """Whether this program is the one in the container image."""
+    return Path(sys.prefix) == IMAGE_PREFIX
+
+
+def advice(setting: Setting) -> str:
+    """Return how *setting* may be set here: in the container image, by what `docker run` takes."""
+    if not is_image():
+        return f"for example: {setting.example}"
+    if setting.secret:
+        file = SECRET_FILES[setting.name]
+        mount = f"-v /srv/{file}:{MOUNTED_SECRETS / file}:ro"
+        return f"add {mount}, a file with {setting.example}"
+    return f"add -e {setting.name}={setting.example}"
+
+
 def hostname() -> str:
     """Return this host's name, without its domain."""
     return socket.gethostname().partition(".")[0]
@@ -101,14 +119,31 @@ def hostname() -> str:
 def secret_files(environ: Mapping[str, str], *, on_host: bool) -> dict[str, str]:
     """Return NAME_FILE and path of every secret that lies ready.
 
-    They are the unit's credentials (systemd.exec(5)), where there are any; else, for an operator's
-    command *on_host*, what those are made from, as far as this user may read it.
+    They are the unit's credentials (systemd.exec(5)), where there are any; in the container image
+    what is mounted; else, for an operator's command *on_host*, what the unit's are made from, as
+    far as this user may read it.
     """
+    if is_image():
+        return mounted_secrets(MOUNTED_SECRETS)
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         found = _there(Path(directory), f"{CREDENTIAL}_")
     else:
         found = _there(KEPT_SECRETS, "") if on_host else iter(())
     return {f"{name}_FILE": str(path) for name, path in found}
+
+
+def mounted_secrets(directory: Path) -> dict[str, str]:
+    """Return NAME_FILE and path of every secret below *directory*.
+
+    Container hosts have rules of their own for names: beside the one of SECRET_FILES, the setting's
+    own will do, in capitals or not. Of several the first in this order counts.
+    """
+    found: dict[str, str] = {}
+    for name, file in SECRET_FILES.items():
+        for spelling in (file, name, name.lower()):
+            if os.access(path := directory / spelling, os.F_OK):
+                found.setdefault(f"{name}_FILE", str(path))
+    return found
 
 
 def _there(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from fondation_worker.config import Credential
+from fondation_worker.login import for_a_run
 from fondation_worker.result import well_formed
 from fondation_worker.runner import Order
 from fondation_worker.workspace import Workspace
@@ -51,7 +52,7 @@ def order_for(
     *,
     tools: str = TOOLS,
 ) -> Order:
-    """Return the run of *prompt* over *tree*."""
+    """Return the run of *prompt* over *tree*. Raises CredentialRefused where no login is left."""
     argv = [
         setup.cli,
         "--print",
@@ -113,6 +114,7 @@ def _beside(directory: Path, tree: Path) -> Iterator[Path]:
 
 def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
     """Return the whole environment of a run."""
+    credential = for_a_run(setup.credential)
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment = passed | {
         "HOME": str(places.home),
@@ -128,7 +130,7 @@ def _environment(setup: Setup, places: Workspace) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_ERROR_REPORTING": "1",
         "DISABLE_TELEMETRY": "1",
-        setup.credential.kind: setup.credential.value,  # a login's rules over the directory above
+        credential.kind: credential.value,  # a login's rules over the directory above
     }
     if setup.base_url:
         environment["ANTHROPIC_BASE_URL"] = setup.base_url

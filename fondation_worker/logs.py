@@ -95,8 +95,9 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(style: str, level: str, redact: Redactor, *, to_journal: bool = False) -> None:
-    """Send every line of *level* and above to standard error, as `text` or `json`.
+    """Send every line of *level* and above out, as `text` for people or `json` for programs.
 
+    The one to standard error, the other to standard output: there it is what this program makes.
     What would be text goes to systemd's journal instead where *to_journal* says that it is there.
     """
     handler: logging.Handler
@@ -104,7 +105,7 @@ def set_up(style: str, level: str, redact: Redactor, *, to_journal: bool = False
         handler = JournalLines(lambda record: _fields(record, redact))
         handler.setFormatter(TextLines(redact, bare=True))
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(sys.stdout if style == "json" else sys.stderr)
         handler.setFormatter({"text": TextLines, "json": JsonLines}[style](redact))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for talkative in ("aiohttp.access", "asyncio", "git"):

@@ -19,6 +19,7 @@ from fondation_worker.family import FamilyBook
 from fondation_worker.gate import Gate
 from fondation_worker.host import memory, readings
 from fondation_worker.ledger import Ledger
+from fondation_worker.login import why_not
 from fondation_worker.outbox import Outbox
 from fondation_worker.pause import Pause
 from fondation_worker.presence import Standing
@@ -209,11 +210,16 @@ class Lookout:
         return "upgraded, waiting for running jobs" if ends.leave.is_set() else None
 
 
-def of_this_host(config: Config, outbox: Outbox) -> tuple[Reason, ...]:
-    """Return what of this host, and of what this process holds, speaks against a claim."""
+def of_this_host(config: Config, outbox: Outbox, now: float) -> tuple[Reason, ...]:
+    """Return what of this host, and of what this process holds, speaks against a claim.
+
+    *now* is seconds since the epoch, by Convex's clock.
+    """
     limits = Limits(disk_floor=config.disk_floor, memory_pressure=config.memory_pressure_limit)
     found = refusals(readings(config), limits)
     if unkept := outbox.in_memory:
         words = f"{unkept} finished results could not be written below STATE_DIR"
         found += (Reason(key="outbox", words=words),)
+    if why := why_not(config.credential, now=now, reserve=config.job_timeout):
+        found += (Reason(key="credential", words=why),)
     return found

@@ -36,7 +36,8 @@ STATUSES = ("400", "401", "403", "404", "408", "413", "429", "500", "502", "503"
 CONVEX_OUTCOMES = ("ok", "refused", "lease_lost", "failed", "unreachable")
 WAKE_SOURCES = ("start", "push", "due", "poll", OTHER)
 PAUSES = ("paused", "credential", "model", "convex", "disk", "memory", "outbox")
-HOLDS = (*PAUSES, "trouble", "stopping", OTHER)  # what keeps from claiming, at one moment
+# What keeps from claiming, at one moment.
+HOLDS = (*PAUSES, "trouble", "settings", "stopping", OTHER)
 
 
 class Metrics:

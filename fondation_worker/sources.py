@@ -5,11 +5,13 @@ Nothing here touches the file system but `read`, which reads the INI files and t
 """
 
 import configparser
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fondation_worker.installation import advice, is_image
 from fondation_worker.redact import Redactor
 from fondation_worker.settings import OPERATOR_KEY, SETTINGS, Setting
 
@@ -154,7 +156,8 @@ def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> s
     try:
         return Path(texts[name_file]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}")
+        whose = f"; it must be one that user {os.geteuid()} may read" if is_image() else ""
+        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}{whose}")
         return None
 
 
@@ -165,4 +168,4 @@ def missing(settings: Iterable[Setting], values: Mapping[str, Any], faults: list
         required = "(required)" in setting.help
         if required and setting.name not in values and setting.name not in said:
             also = f" or {setting.name}_FILE" if setting.secret else ""
-            faults.append(f"{setting.name}{also} is not set; for example: {setting.example}")
+            faults.append(f"{setting.name}{also} is not set; {advice(setting)}")

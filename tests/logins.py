@@ -7,12 +7,12 @@ FILE = ".credentials.json"  # in the CLI's configuration directory
 TOKEN = "sk-ant-oat01-placeholder-of-a-login"
 
 
-def login() -> str:
-    """Return the content of FILE after `claude auth login`, good for a day."""
+def login(good_for: float = 86400) -> str:
+    """Return the content of FILE after `claude auth login`, good for so many seconds."""
     kept = {
         "accessToken": TOKEN,
         "refreshToken": "sk-ant-ort01-placeholder",
-        "expiresAt": (time.time() + 86400) * 1000,
+        "expiresAt": (time.time() + good_for) * 1000,
         "scopes": ["user:inference", "user:profile"],
         "subscriptionType": "max",
     }

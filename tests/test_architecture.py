@@ -10,14 +10,15 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
-    *("disguise", "redact", "settings", "sources", "installation", "config", "words"),  # pure
+    *("disguise", "redact", "settings", "installation", "sources", "config", "words"),  # pure
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
     *("telling", "verdict", "statusline", "snapshot", "trouble"),
     *("history", "metrics", "exposition"),
-    *("journal", "systemd", "host", "logs", "convex", "wakeup_child", "wakeup"),
+    *("journal", "systemd", "login", "host", "logs", "convex", "wakeup_child", "wakeup"),
     *("web", "web.answers", "web.connection", "web.server"),  # edges
     *("web.health", "web.figures", "web.control", "reload"),
     *("web.phrases", "web.plots", "web.sections", "web.vitals", "web.page", "web.status"),
+    "web.pages",
     *("leftovers", "runner", "runner.launcher", "runner.process", "treesize"),
     *("credential_helper", "credential", "gitprocess", "clone", "memory", "workspace"),
     *("family", "ticks"),
@@ -26,7 +27,7 @@ ORDER = (
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps
     *("presence", "pipeline", "ledger", "slots"),  # flow
-    *("diagnosis", "lookout", "caretaker", "assembly", "daemon"),
+    *("diagnosis", "lookout", "caretaker", "assembly", "daemon", "standby"),
     *("control_client", "operator", "saving"),  # the operator's side
     *("privileges", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),

@@ -10,15 +10,16 @@ from contextlib import closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fondation_worker import __version__
 from fondation_worker.cli.flags import config_option, instance_option, setting_flags
-from fondation_worker.config import Config, load, secrets_of
+from fondation_worker.config import Config, Survey, load, secrets_of, survey
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
-from fondation_worker.installation import KEPT_SECRETS, SECRET_FILES, Instance
+from fondation_worker.installation import KEPT_SECRETS, SECRET_FILES, Instance, is_image
 from fondation_worker.redact import Redactor
 from fondation_worker.settings import OPERATOR_KEY, SETTINGS
 from fondation_worker.systemd import Manager
@@ -75,8 +76,16 @@ def main() -> None:
 @main.command()
 @instance_option
 @config_option
+@click.option(
+    "--stand-by/--no-stand-by",
+    default=is_image,
+    help="With bad settings stay up: not ready, saying why, until they can be used; what the"
+    " container image does.",
+)
 @setting_flags(SETTINGS)
-def run(file: Path | None, instance: Instance | None, **flags: str | None) -> None:
+def run(
+    file: Path | None, instance: Instance | None, *, stand_by: bool, **flags: str | None
+) -> None:
     """Do jobs until SIGTERM, then drain. Settings: INI file, environment, flags; the last rules.
 
     Exit status: 0 stopped as asked; 1 a fault of the program, its log has the details; 75 left for
@@ -84,11 +93,12 @@ def run(file: Path | None, instance: Instance | None, **flags: str | None) -> No
     """
     faulthandler.enable()
     said = {name: text for name, text in flags.items() if text}
-    # What a reload reads, too.
-    again = partial(load, dict(os.environ), flags=said, file=file, instance=instance)
+    sources: dict[str, Any] = {"flags": said, "file": file, "instance": instance}
+    again = partial(load, dict(os.environ), **sources)  # what a reload reads, too
+    what_there_is = partial(survey, dict(os.environ), **sources) if stand_by else None
     with closing(Manager.of(os.environ)) as manager:
         try:
-            has_left = _serve(again, manager)
+            has_left = _serve(again, what_there_is, manager)
         except BadSettings as error:
             _tell_faults(error.faults, instance, manager)
             sys.exit(EXIT_BAD_SETTINGS)
@@ -101,15 +111,30 @@ def run(file: Path | None, instance: Instance | None, **flags: str | None) -> No
     sys.exit(EXIT_UPGRADED if has_left else 0)
 
 
-def _serve(load_again: Callable[[], Config], manager: Manager) -> bool:
-    """Be the daemon; return whether it left for a restart."""
-    config = load_again()
-    drop_environment()  # before anything is imported that reads it, or hands it to a child
-    from fondation_worker import daemon, logs  # noqa: PLC0415
+def _serve(
+    load_again: Callable[[], Config], what_there_is: Callable[[], Survey] | None, manager: Manager
+) -> bool:
+    """Be the daemon; return whether it left for a restart.
 
-    redact = Redactor(secrets_of(config))
-    logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
-    return asyncio.run(daemon.serve(config, load_again, manager))
+    With bad settings it stands by, answering where *what_there_is* of them says; without that it
+    raises BadSettings.
+    """
+    drop_environment()  # before anything is imported that reads it, or hands it to a child
+    while True:
+        try:
+            config = load_again()
+            from fondation_worker import daemon, logs  # noqa: PLC0415
+
+            redact = Redactor(secrets_of(config))
+            logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
+            return asyncio.run(daemon.serve(config, load_again, manager))
+        except BadSettings as error:
+            if what_there_is is None:
+                raise
+            from fondation_worker.standby import stand_by  # noqa: PLC0415
+
+            if not asyncio.run(stand_by(error.faults, what_there_is, load_again, manager)):
+                return False
 
 
 def _tell_faults(faults: list[str], instance: Instance | None, manager: Manager) -> None:

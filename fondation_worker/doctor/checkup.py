@@ -47,7 +47,7 @@ async def check_up(known: Known, units: Units) -> list[Finding]:
             _quick(USER, _who),
             Check(name=CONVEX, look=partial(look_at_deployment, known.deployment), limit=90.0),
             Check(name=OPERATOR, look=partial(look_at_operator_key, known.deployment)),
-            _quick(CREDENTIAL, partial(look_at_credential, known.credential, wall_clock() * 1000)),
+            _quick(CREDENTIAL, partial(look_at_credential, known.credential, wall_clock())),
             _quick(GIT, look_at_git),
             Check(name=CLI, look=partial(_cli, known), limit=CLI_LIMIT),
             *(_quick(NAMES[setting], look) for setting, look in _directories(known, units)),

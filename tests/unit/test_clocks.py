@@ -32,6 +32,7 @@ SHOWN = {
     "doctor/deployment": "the difference between both clocks, in words",
     "doctor/waiting": "how old what waits is, in words",
     "clock": "where it is defined, to be shown",
+    "standby": "the time on its pages: there is no Convex to ask yet",
     "queue": "how far it is from Convex's, for people",
     "cli/options": 'what an operator means by "in two hours", on the operator\'s own host',
 }

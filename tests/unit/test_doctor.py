@@ -12,7 +12,7 @@ from fondation_worker import __version__
 from fondation_worker.claude_package import OLDEST_TESTED, pinned_version
 from fondation_worker.config import Credential
 from fondation_worker.doctor.canaries import RUN, TRAPS, Outcome, judge
-from fondation_worker.doctor.credentials import LOGIN_FILE, judge_login, look_at_credential
+from fondation_worker.doctor.credentials import judge_login, look_at_credential
 from fondation_worker.doctor.deployment import PROTOCOL, About, clocks, crons, fitting
 from fondation_worker.doctor.examination import Check, examine, in_a_thread
 from fondation_worker.doctor.findings import Finding, Level, error, exit_status, ok, warning
@@ -27,6 +27,7 @@ from fondation_worker.doctor.units import (
     properties_in,
 )
 from fondation_worker.doctor.waiting import LONG, Result, judge_results
+from fondation_worker.login import FILE
 
 TOP = Path(__file__).parents[2]
 UNIT = (TOP / "systemd" / "fondation-worker@.service").read_text(encoding="utf-8")
@@ -199,10 +200,11 @@ def test_no_credential_is_an_error() -> None:
         ({"expiresAt": HOUR, "refreshToken": "canary"}, "ok", "renews by itself"),
         ({"refreshToken": "canary", "refreshTokenExpiresAt": HOUR}, "error", "expired (4 h ago)"),
         ({"expiresAt": HOUR}, "error", "expired (4 h ago)"),
-        ({"expiresAt": 9 * HOUR}, "warning", "expires in 4 h"),
+        ({"expiresAt": 9 * HOUR}, "warning", "expires in 4 h, and it has no refresh token"),
         ("canary", "error", "no login that can be read"),
         ({"expiresAt": "soon"}, "error", "no login that can be read"),
-        (None, "error", "No such file"),
+        ({"accessToken": 5}, "error", "no login that can be read"),
+        (None, "error", "there is no login"),
     ],
 )
 def test_a_login_that_cannot_be_used_is_noticed(
@@ -210,10 +212,11 @@ def test_a_login_that_cannot_be_used_is_noticed(
 ) -> None:
     """One that the CLI renews is good, though its short-lived token is over."""
     if login is not None:
-        file = json.dumps({"claudeAiOauth": login})
-        (tmp_path / LOGIN_FILE).write_text(file, encoding="utf-8")
+        kept = {"accessToken": "canary", **login} if isinstance(login, dict) else login
+        file = json.dumps({"claudeAiOauth": kept})
+        (tmp_path / FILE).write_text(file, encoding="utf-8")
     credential = Credential(kind="CLAUDE_CONFIG_DIR", value=str(tmp_path))
-    (found,) = look_at_credential(credential, 5 * HOUR)
+    (found,) = look_at_credential(credential, 5 * HOUR / 1000)
     assert (found.level.value, words in found.words) == (level, True)
     assert "canary" not in found.words
 
@@ -221,8 +224,8 @@ def test_a_login_that_cannot_be_used_is_noticed(
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"claudeAiOauth": []}', "\udcff"])
 def test_a_login_file_of_another_form_is_told(tmp_path: Path, text: str) -> None:
     """Rather than a crash."""
-    (tmp_path / LOGIN_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
-    assert judge_login(tmp_path / LOGIN_FILE, 0).level is Level.ERROR
+    (tmp_path / FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
+    assert judge_login(tmp_path, 0).level is Level.ERROR
 
 
 # The Claude CLI

@@ -1,7 +1,9 @@
 """What `--instance` stands for, and that the units say the same."""
 
 import hashlib
+import os
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from fondation_worker import events
 from fondation_worker.cli.main import EXIT_BAD_SETTINGS, EXIT_UPGRADED
 from fondation_worker.config import load
 from fondation_worker.errors import BadSettings
+from fondation_worker.host import settled_on_this_host
 from fondation_worker.installation import (
     CACHE,
     CREDENTIAL,
     ETC,
+    IMAGE_PREFIX,
     KEPT_SECRETS,
     LOGIN,
     PORT,
@@ -24,6 +28,7 @@ from fondation_worker.installation import (
     USER,
     Instance,
     differing,
+    mounted_secrets,
 )
 from fondation_worker.settings import label
 
@@ -165,3 +170,66 @@ def test_a_name_is_safe_in_paths_and_labels_or_refused(name: str) -> None:
 def test_a_number_has_an_address_of_its_own(name: str, address: str) -> None:
     """As systemd's socket unit has it."""
     assert Instance(name).defaults("host")["HEALTH_ADDRESS"] == address
+
+
+@pytest.fixture
+def in_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this program be the one in the container image."""
+    monkeypatch.setattr(sys, "prefix", str(IMAGE_PREFIX))
+
+
+@pytest.mark.parametrize("spelling", ["worker-key", "WORKER_KEY", "worker_key"])
+def test_a_mounted_secret_is_found_by_any_of_its_names(tmp_path: Path, spelling: str) -> None:
+    """Each kind of container host has rules of its own for them."""
+    (tmp_path / spelling).touch()
+    (tmp_path / "somebody-elses").touch()
+    assert mounted_secrets(tmp_path) == {"WORKER_KEY_FILE": str(tmp_path / spelling)}
+
+
+def test_of_two_spellings_the_package_s_own_counts(tmp_path: Path) -> None:
+    """Whatever the order in which a directory is read."""
+    for spelling in ("anthropic_api_key", "ANTHROPIC_API_KEY", "anthropic-api-key"):
+        (tmp_path / spelling).touch()
+    assert mounted_secrets(tmp_path) == {
+        "ANTHROPIC_API_KEY_FILE": str(tmp_path / "anthropic-api-key")
+    }
+
+
+def test_no_directory_of_secrets_is_no_secret(tmp_path: Path) -> None:
+    """Somebody gives them by the environment, then."""
+    assert mounted_secrets(tmp_path / "none") == {}
+
+
+@pytest.mark.usefixtures("in_image")
+def test_in_the_image_each_fault_says_what_to_add() -> None:
+    """In the words of `docker run`, that can be copied."""
+    with pytest.raises(BadSettings) as refused:
+        load({"CLAUDE_CONFIG_DIR": "/home/worker/.claude"})
+    assert refused.value.faults == [
+        "CONVEX_URL is not set; add -e CONVEX_URL=https://happy-otter-123.convex.cloud",
+        (
+            "WORKER_KEY or WORKER_KEY_FILE is not set; add"
+            " -v /srv/worker-key:/run/secrets/worker-key:ro, a file with"
+            " a key whose SHA-256 the deployment knows"
+        ),
+    ]
+
+
+@pytest.mark.usefixtures("in_image")
+def test_in_the_image_what_cannot_be_written_says_what_to_mount() -> None:
+    """Read-only, or another user's: for the user that the container has."""
+    environ = {
+        "CONVEX_URL": "https://happy.convex.cloud",
+        "WORKER_KEY": "a-key-of-this-worker",
+        "ANTHROPIC_API_KEY": "placeholder-of-a-key",
+        "CLAUDE_CLI": "/nonexistent/claude",
+        "STATE_DIR": "/proc/fondation/state",
+        "TEMP_DIR": "/proc/fondation/work",
+    }
+    with pytest.raises(BadSettings) as refused:
+        settled_on_this_host(load(environ))
+    said, user = "\n".join(refused.value.faults), os.geteuid()
+    assert f"install -d -m 700 -o {user} -g {user} /srv/fondation" in said
+    assert "-v /srv/fondation:/proc/fondation" in said
+    assert "add --tmpfs /proc/fondation" in said
+    assert "WITH_CLAUDE=0" in said

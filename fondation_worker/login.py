@@ -1,0 +1,157 @@
+"""A login of the Claude CLI, in the directory where the CLI keeps it: until when it can be used.
+
+It is an access token, good for some hours, and a refresh token that serves once: the CLI renews
+both where they lie. Where this user may not write, as in a volume that is mounted read-only, what a
+renewal brings could not be kept, and the login would be lost for everybody who shares it. There a
+run is given the access token alone, and nothing is renewed.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fondation_worker.config import CREDENTIAL_KINDS, Credential
+from fondation_worker.errors import CredentialRefused
+from fondation_worker.installation import is_image
+from fondation_worker.words import length
+
+FILE = ".credentials.json"
+_TIMES = ("expiresAt", "refreshTokenExpiresAt")  # milliseconds; what is not said has no end
+TOKEN_KIND = CREDENTIAL_KINDS[1]
+MOST_RESERVE = 3600.0  # seconds that an access token must still be good for when a job begins
+_ON_THE_HOST = "/srv/claude-creds"  # where the documents put the login of containers
+
+
+class Unusable(Exception):
+    """There is no login that this user could use; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What the CLI has written of a login. Times are seconds since the epoch, or infinite."""
+
+    directory: Path
+    token: str = field(repr=False)
+    good_until: float  # the access token
+    renewable_until: float | None  # None: there is no refresh token
+    is_kept: bool  # whether the CLI may write here what it renews
+
+    @property
+    def until(self) -> float:
+        """When it ends here, unless somebody logs in again."""
+        if self.is_kept and self.renewable_until is not None:
+            return self.renewable_until
+        return self.good_until
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why nobody renews it here, in words; None: the CLI does."""
+        if not self.is_kept:
+            return "it is not renewed where this worker may only read"
+        return "it has no refresh token" if self.renewable_until is None else None
+
+    def trouble(self, *, now: float, reserve: float) -> str | None:
+        """Return why no job should begin: who renews it, if *reserve* seconds are not left."""
+        left, hindrance = self.until - now, self.hindrance
+        if hindrance is None or left > reserve:
+            return None
+        state = f"expired {length(abs(left))} ago"
+        if left > 0:
+            state = f"expires in {length(left)}, sooner than a job may end"
+        where = f"the login in {str(self.directory)!r}"
+        return f"{where} {state}, and {hindrance}; {_to_log_in(self.directory)}"
+
+
+def read_login(directory: Path) -> Login:
+    """Return the login in *directory*; raise Unusable."""
+    file = directory / FILE
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))["claudeAiOauth"]
+        good, renewable = (float(kept.get(name) or "inf") / 1000 for name in _TIMES)
+        login = Login(
+            directory=directory,
+            token=_token(kept["accessToken"]),
+            good_until=good,
+            renewable_until=renewable if kept.get("refreshToken") else None,
+            is_kept=all(os.access(path, os.W_OK) for path in (directory, file)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unusable(_in_words(error, directory)) from None
+    return login
+
+
+def for_a_run(credential: Credential) -> Credential:
+    """Return what a run of the CLI is given: of a login that cannot be renewed, its access token.
+
+    Raises CredentialRefused.
+    """
+    if not credential.is_login:
+        return credential
+    try:
+        login = read_login(Path(credential.value))
+    except Unusable as trouble:
+        raise CredentialRefused(str(trouble)) from None
+    return credential if login.is_kept else Credential(kind=TOKEN_KIND, value=login.token)
+
+
+def why_not(credential: Credential, *, now: float, reserve: float) -> str | None:
+    """Return why no job should begin with *credential*, or None.
+
+    A login that cannot be renewed here must be good for *reserve* seconds more, an hour at most:
+    what a run has cost until it ends would be lost. What else is wrong with one a run tells.
+    """
+    if not credential.is_login:
+        return None
+    try:
+        login = read_login(Path(credential.value))
+    except Unusable as trouble:
+        return str(trouble)
+    return login.trouble(now=now, reserve=min(reserve, MOST_RESERVE))
+
+
+def _token(text: str) -> str:
+    """Return *text* if an environment can hold it; raise ValueError."""
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("that is no token")
+    return text
+
+
+def _in_words(error: Exception, directory: Path) -> str:
+    """Return why there is no login in *directory* to use, and what to do."""
+    file = str(directory / FILE)
+    match error:
+        case PermissionError():
+            return f"user {os.geteuid()} may not read the login {file!r}; {_to_open(directory)}"
+        case FileNotFoundError():
+            words = f"there is no login of the Claude CLI in {str(directory)!r}"
+        case OSError():
+            words = f"the login {file!r} cannot be read: {error.strerror}"
+        case _:
+            words = f"{file!r} holds no login that can be read"
+    return f"{words}; {_to_log_in(directory)}"
+
+
+def _to_open(directory: Path) -> str:
+    """Return how a login that is there becomes this user's."""
+    user = os.geteuid()
+    if is_image():
+        return f"on the host: sudo chown -R {user}:{user} {_ON_THE_HOST}"
+    return f"as root: chown -R {user} {str(directory)!r}"
+
+
+def _to_log_in(directory: Path) -> str:
+    """Return how to come to a login, or to another credential."""
+    if not is_image():
+        return (
+            "log the CLI in as the worker's user (claude auth login), or put a token of `claude"
+            " setup-token` or an API key where the worker's secrets are"
+        )
+    user, mount = os.geteuid(), f"-v {_ON_THE_HOST}:{directory}"
+    return (
+        f"on the host: sudo install -d -m 700 -o {user} -g {user} {_ON_THE_HOST}; then docker run"
+        f" -it --rm {mount} fondation-worker /bin/sh, and in it: claude login; then run this worker"
+        f" with {mount}:ro; or with a token of `claude setup-token` in a file: -v"
+        " /srv/claude-token:/run/secrets/claude-oauth-token:ro"
+    )

@@ -1,0 +1,100 @@
+"""Bad settings in a container: the process stays up, says why, and begins when they are mended."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from devtools.stack import PLACEHOLDER, PROGRAM
+from tests.fakes.messages_api import say
+from tests.flow.stage import Stage, on_stage
+from tests.processes import until
+
+STANDS_BY = (str(PROGRAM), "run", "--stand-by")
+
+
+async def page(stage: Stage, path: str) -> tuple[int, str]:
+    """Return what the newest worker answers, once it has a port."""
+    worker = stage.workers[-1]
+    await until(lambda: any("health: " in line["message"] for line in worker.lines()))
+    answer = await stage.page(worker, path)
+    return answer.status, answer.text
+
+
+async def test_it_stays_up_and_says_why_on_every_page(tmp_path: Path) -> None:
+    """All faults at once, for probes, for programs, for people and for Prometheus."""
+    async with on_stage(tmp_path, say("never")) as stage:
+        worker = await stage.worker(STANDS_BY, CONVEX_URL="", WORKER_KEY="", WORKER_ID="worker-7")
+        assert await page(stage, "/livez") == (200, "alive\n")
+        status, said = await page(stage, "/readyz?verbose")
+        assert status == 503
+        assert ["CONVEX_URL" in said, "WORKER_KEY" in said] == [True, True]
+        status, said = await page(stage, "/health")
+        health = json.loads(said)
+        assert (status, health["status"], health["workerId"]) == (503, "unhealthy", "worker-7")
+        assert any("WORKER_KEY_FILE is not set" in reason for reason in health["reasons"])
+        _, said = await page(stage, "/")
+        assert "CONVEX_URL is not set" in said
+        answer = await stage.page(worker, "/metrics", accept="text/plain; version=0.0.4")
+        assert "fondation_worker_ready 0.0" in answer.text
+        assert 'fondation_worker_paused{reason="settings"} 1.0' in answer.text
+        told = [line for line in worker.lines() if line.get("event") == "bad_settings"]
+        assert len(told) == 2
+        assert PLACEHOLDER not in worker.messages()
+        assert worker.exit_status is None
+        assert await worker.stop() == 0
+        assert worker.lines()[-1]["event"] == "stopped"
+
+
+async def test_it_begins_as_soon_as_a_secret_is_there(tmp_path: Path) -> None:
+    """Without a restart: by itself, and at once on SIGHUP."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        job_id = await stage.enqueue()
+        key = tmp_path / "worker.key"
+        worker = await stage.worker(STANDS_BY, WORKER_KEY="", WORKER_KEY_FILE=str(key))
+        assert (await page(stage, "/readyz"))[0] == 503
+        key.write_text("short", encoding="utf-8")
+        worker.signal(signal.SIGHUP)
+        await until(lambda: "8 or more printable characters" in worker.messages())
+        key.write_text(stage.keys.worker, encoding="utf-8")
+        assert (await stage.ended(job_id))["status"] == "completed"
+        assert stage.keys.worker not in worker.messages()
+
+
+async def test_what_only_the_host_can_tell_has_it_stand_by_as_well(tmp_path: Path) -> None:
+    """A volume that belongs to another user, say; told beside what the settings lack."""
+    async with on_stage(tmp_path, say("# Done\n")) as stage:
+        blocked = tmp_path / "state"
+        blocked.touch()
+        job_id = await stage.enqueue()
+        key = tmp_path / "worker.key"
+        settings = {"WORKER_KEY": "", "WORKER_KEY_FILE": str(key), "STATE_DIR": str(blocked)}
+        worker = await stage.worker(STANDS_BY, **settings)
+        _, said = await page(stage, "/readyz?verbose")
+        assert ["WORKER_KEY_FILE" in said, "STATE_DIR" in said] == [True, True]
+        blocked.unlink()
+        key.write_text(stage.keys.worker, encoding="utf-8")
+        worker.signal(signal.SIGHUP)
+        assert (await stage.ended(job_id))["status"] == "completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Within the seconds that a container host gives."""
+    async with on_stage(tmp_path, say("never")) as stage:
+        worker = await stage.worker(STANDS_BY, CONVEX_URL="")
+        assert (await page(stage, "/livez"))[0] == 200
+        worker.signal(number)
+        async with asyncio.timeout(3):
+            assert await worker.ended() == 0
+
+
+async def test_without_a_port_it_stands_by_all_the_same(tmp_path: Path) -> None:
+    """Where health is off, or its address is what is wrong, the log has to do."""
+    async with on_stage(tmp_path, say("never")) as stage:
+        worker = await stage.worker(STANDS_BY, HEALTH_ADDRESS="nowhere")
+        await until(lambda: "looking again" in worker.messages())
+        assert "HEALTH_ADDRESS: 'nowhere'" in worker.messages()
+        assert worker.exit_status is None
