@@ -14,7 +14,7 @@ SCRIPTS = (
     *(f"debian/fondation-worker.{script}" for script in ("postinst", "prerm", "postrm")),
 )
 
-DOCKERFILES = ("packaging/localconvex/Dockerfile",)
+DOCKERFILES = ("Dockerfile", "packaging/localconvex/Dockerfile")
 COMPOSE = "packaging/compose.yaml"
 KUBERNETES = "packaging/kubernetes/worker.yaml"
 

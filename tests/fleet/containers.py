@@ -35,12 +35,10 @@ def composed(environ: Mapping[str, str]) -> dict[str, Any]:
     return filled
 
 
-def variables() -> set[str]:
-    """Return the names of the variables that the compose file knows."""
-    text = "\n".join(
-        line for line in COMPOSE.read_text(encoding="utf-8").splitlines() if "${" in line
-    )
-    return {found[1] for found in _VARIABLE.findall(text) if found[1]}
+def variables() -> dict[str, str]:
+    """Return the variables that the compose file knows, with their defaults."""
+    found = _VARIABLE.findall(COMPOSE.read_text(encoding="utf-8"))
+    return {name: words if how == ":-" else "" for _, name, how, words in found if name}
 
 
 def _filled(value: Any, environ: Mapping[str, str]) -> Any:

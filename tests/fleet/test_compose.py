@@ -5,6 +5,7 @@ Its form is judged by the published schema (tests/test_linters.py).
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,16 @@ def test_images_are_of_one_version(name: str) -> None:
 
 
 def test_the_pages_know_every_variable() -> None:
-    """docs/containers.md has a table of them."""
+    """docs/containers.md has a table of them, with their defaults."""
     text = (TOP / "docs" / "containers.md").read_text(encoding="utf-8")
     section = text.partition("## Compose\n")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == variables()
+    rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| (.*?) \|", section, re.MULTILINE)
+    told = dict(pair for names, values in rows for pair in _pairs(names, values))
+    assert told == variables()
+
+
+def _pairs(names: str, values: str) -> Iterator[tuple[str, str]]:
+    """Give each of the names in a row its default."""
+    defaults = re.findall(r"`([^`]+)`", values)
+    found = re.findall(r"`([^`]+)`", names)
+    return zip(found, defaults or [""] * len(found), strict=True)

@@ -3,6 +3,7 @@
 Its form is judged by Kubernetes' own schemas (tests/test_linters.py).
 """
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.fleet.containers import (
 )
 from tests.fleet.prometheus import TOP
 from tests.fleet.test_compose import MARGIN, OF_A_RUN, OF_THE_WORKER
+from tests.fleet.test_rules import promtool
 
 CLAIM, DEPLOYMENT = documents(KUBERNETES)
 TEMPLATE = DEPLOYMENT["spec"]["template"]
@@ -31,6 +33,7 @@ POD: dict[str, Any] = TEMPLATE["spec"]
 ENV = {variable["name"]: variable for variable in WORKER["env"]}
 MOUNTS = {mount["name"]: mount for mount in WORKER["volumeMounts"]}
 VOLUMES = {volume["name"]: volume for volume in POD["volumes"]}
+PORT_LABEL = "__meta_kubernetes_pod_container_port_name"
 PORT = {"path": "/livez", "port": "health"}
 
 
@@ -135,6 +138,39 @@ def test_secrets_are_files_under_the_names_that_the_worker_looks_for() -> None:
     assert name == secret["secretName"]
     named = {file.removeprefix("--from-file=") for file in files}
     assert named == {"worker-key", "claude-oauth-token"} <= set(SECRET_FILES.values())
+
+
+def test_prometheus_finds_the_pods(tmp_path: Path) -> None:
+    """By what docs/containers.md has it look for, and under their names.
+
+    Debian's knows no Kubernetes: it is told of two pods as that would tell it.
+    """
+    text = (TOP / "docs" / "containers.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", text, re.DOTALL)
+    asked = "kubernetes_sd_configs:\n      - role: pod\n"
+    assert asked in written
+    pods = [
+        {"targets": [f"10.0.0.{number}:8080"], "labels": labels}
+        for number, labels in enumerate((_of_the_pod(), _of_the_pod() | {PORT_LABEL: "other"}))
+    ]
+    told = written.replace(asked, f"static_configs: {json.dumps(pods)}\n")
+    (tmp_path / "prometheus.yml").write_text(told, encoding="utf-8")
+    said = promtool(
+        *("check", "service-discovery", "--timeout=1s"),
+        *(tmp_path / "prometheus.yml", "fondation-worker"),
+    )
+    found = [target["labels"] for target in json.loads(said) if target["labels"]]
+    assert [(one["job"], one["instance"]) for one in found] == [("fondation-worker", "a-pod")]
+
+
+def _of_the_pod() -> dict[str, str]:
+    """Return what Kubernetes tells Prometheus of a pod of ours."""
+    label = TEMPLATE["metadata"]["labels"]["app.kubernetes.io/name"]
+    return {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name": label,
+        PORT_LABEL: WORKER["ports"][0]["name"],
+        "__meta_kubernetes_pod_name": "a-pod",
+    }
 
 
 def test_the_image_is_this_version() -> None:
