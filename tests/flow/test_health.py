@@ -37,9 +37,13 @@ async def up(stage: Stage, **settings: str) -> WorkerProcess:
 
 @pytest.mark.timeout(150)
 async def test_a_deployment_that_is_gone_is_a_moments_trouble_first(tmp_path: Path) -> None:
-    """Then it is one for a person; and it is over with the first answer."""
-    async with on_stage(tmp_path, say("never")) as stage:
-        worker = await up(stage)
+    """Then it is one for a person; and it is over with the first answer.
+
+    A job runs, so that the worker has something to ask for: an idle one that push wakes has not.
+    """
+    async with on_stage(tmp_path, HANGS) as stage:
+        worker = await up(stage, HEARTBEAT_INTERVAL="1s")
+        await stage.job_in(await stage.enqueue(), "analyzing")
         await stage.backend.kill()
         page = await stage.becomes(worker, "degraded", "no answer from Convex")
         assert page.status == 200
