@@ -7,7 +7,7 @@ ARG BASE=debian:bookworm-slim
 ARG BASE_DIGEST=""
 
 # What the worker needs of Debian; the build starts from the same, so that both have one Python.
-FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}} AS base
+FROM ${BASE}${BASE_DIGEST:+@$BASE_DIGEST} AS base
 ARG SOURCE_DATE_EPOCH
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
@@ -46,6 +46,7 @@ RUN groupadd --gid 1001 worker \
         /home/worker/.claude /var/lib/fondation-worker \
     && ln -s /usr/local/lib/fondation-worker/bin/fondation-worker /usr/local/bin/fondation-worker
 COPY --from=build /usr/local/lib/fondation-worker /usr/local/lib/fondation-worker
+COPY --from=build /build/.build/package/documents/sbom.cdx.json /usr/local/share/doc/fondation-worker/
 COPY --from=build /opt/fondation-worker /opt/fondation-worker
 COPY --from=build /usr/local/bin/claude /usr/local/bin/claude
 

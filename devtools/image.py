@@ -8,15 +8,17 @@ import argparse
 import configparser
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 from devtools.deb import PASSED_ON
@@ -25,10 +27,12 @@ from devtools.storage import buildah, container, environment, has, mounted
 from devtools.tree import digest
 
 NAME = "localhost/fondation-worker"
+WORKER = "Dockerfile"
 LOCALCONVEX = "packaging/localconvex/Dockerfile"
 KEPT = 4  # images of one kind: those of other checkouts may be in use
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
-HOME = Path("/root")  # of the build's commands
+HOME = "/root"  # of the build's commands
+AUTHORITIES = "authorities-of-the-host.crt"
 DIFFERENCES = 40  # shown at most
 
 
@@ -38,33 +42,30 @@ def built(suite: str, *, with_claude: bool = True) -> str:
     Several callers may ask at once. Raises CalledProcessError when it cannot be built.
     """
     kind = suite if with_claude else f"{suite}-without-claude"
-    with _alone():
-        base = _base(suite)
-        name = f"{NAME}:{kind}-{digest(base, *_context())[:12]}"
-        if not has(name):
-            build(suite, name, with_claude=with_claude)
-        _used(name).touch()
-        _remove_outdated(kind)
-    return name
+    return _built(suite, kind, WORKER, partial(build, with_claude=with_claude))
 
 
 def built_localconvex(suite: str) -> str:
     """Return the name of the local Convex backend's image for *suite*, as `built` does."""
-    kind = f"{suite}-localconvex"
+    return _built(suite, f"{suite}-localconvex", LOCALCONVEX, build_localconvex)
+
+
+def _built(suite: str, kind: str, dockerfile: str, make: Callable[[str, str], None]) -> str:
+    """Return the name of the image of that *kind*; *make* it for the suite and under that name."""
     with _alone():
         base = _base(suite)
-        name = f"{NAME}:{kind}-{digest(base, *_context(LOCALCONVEX))[:12]}"
+        tree = digest(f"{base} {_time()}", "devtools/image.py", *context(dockerfile))
+        name = f"{NAME}:{kind}-{tree[:12]}"
         if not has(name):
-            sys.stderr.write(f"image: building {name}\n")
-            _build(name, LOCALCONVEX, {"BASE": f"debian:{suite}-slim"})
-        _used(name).touch()
-        _remove_outdated(kind)
+            make(suite, name)
+        used(name).touch()
+        remove_outdated(kind)
     return name
 
 
 def build(suite: str, name: str, *, with_claude: bool) -> None:
-    """Build the image *name*; the base must be there. Nothing of an earlier build is used."""
-    sys.stderr.write(f"image: building {name}\n")
+    """Build the image *name*, alone. Nothing of an earlier build is used."""
+    _base(suite)  # another checkout may have another idea of it
     time = str(_time())
     arguments = {
         "BASE": f"debian:{suite}-slim",
@@ -72,16 +73,23 @@ def build(suite: str, name: str, *, with_claude: bool) -> None:
         "SOURCE_DATE_EPOCH": time,
     }
     # The time is that of the image and of every file in it.
-    _build(name, "Dockerfile", arguments, f"--timestamp={time}")
+    _build(name, WORKER, arguments, f"--timestamp={time}")
+
+
+def build_localconvex(suite: str, name: str) -> None:
+    """Build the local Convex backend's image *name*, alone."""
+    _base(suite)
+    _build(name, LOCALCONVEX, {"BASE": f"debian:{suite}-slim"})
 
 
 def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: str) -> None:
-    """Build the image *name* of a *dockerfile*, with the access to package indexes of this host."""
-    with tempfile.TemporaryDirectory(prefix="fondation-home-") as home:
-        bring_access(Path(home))
+    """Build the image *name* of a *dockerfile*, with this host's access to package indexes."""
+    sys.stderr.write(f"image: building {name}\n")
+    with access() as home:
         run(
             # The other format, OCI's, has no place for a health check.
-            *("buildah", "build", "--format=docker", "--pull=never", "--no-cache"),
+            *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
+            "--identity-label=false",  # which names the version of buildah
             f"--volume={home}:{HOME}",
             f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
@@ -91,31 +99,42 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
         )
 
 
-def bring_access(home: Path) -> None:
-    """Make *home* the home directory of a build that reaches its package indexes as this host does.
+@contextmanager
+def access() -> Iterator[Path]:
+    """Give the home directory of a build that reaches its package indexes as this host does.
 
-    It may hold secrets, and is no part of the image.
+    It may hold secrets; it is no part of the image, and removed at the end.
     """
-    authorities = HOME / "authorities.crt"
-    shutil.copy(TRUSTED, home / authorities.name)
+    with tempfile.TemporaryDirectory(prefix="fondation-home-") as name:
+        home = Path(name)
+        shutil.copy(TRUSTED, home / AUTHORITIES)
+        (home / ".config/pip").mkdir(parents=True)
+        with (home / ".config/pip/pip.conf").open("w", encoding="utf-8") as file:
+            _for_pip().write(file)
+        (home / ".npmrc").write_text("\n".join(_for_npm()) + "\n", encoding="utf-8")
+        yield home
 
+
+def _for_pip() -> configparser.RawConfigParser:
+    """Return what this host's pip is configured to, as far as it is about an index."""
     pip = configparser.RawConfigParser()
     pip.read("/etc/pip.conf", encoding="utf-8")
-    options = dict(pip["global"]) if pip.has_section("global") else {}
+    if not pip.has_section("global"):
+        pip.add_section("global")
     for name, value in os.environ.items():
         if name.startswith("PIP_") and PASSED_ON.fullmatch(name):
-            options[name.removeprefix("PIP_").lower().replace("_", "-")] = value
-    pip["global"] = options | {"cert": str(authorities)}
-    (home / ".config/pip").mkdir(parents=True)
-    with (home / ".config/pip/pip.conf").open("w", encoding="utf-8") as file:
-        pip.write(file)
+            pip.set("global", name.removeprefix("PIP_").lower().replace("_", "-"), value)
+    pip.set("global", "cert", f"{HOME}/{AUTHORITIES}")
+    return pip
 
+
+def _for_npm() -> list[str]:
+    """Return the lines of this user's npm, the registry that it uses here, and whom to trust."""
     own = Path.home() / ".npmrc"
     lines = own.read_text(encoding="utf-8").splitlines() if own.exists() else []
     asked = ("npm", "config", "get", "registry")
     registry = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    lines += [f"registry={registry}", f"cafile={authorities}"]  # the last rules
-    (home / ".npmrc").write_text("\n".join((*lines, "")), encoding="utf-8")
+    return [*lines, f"registry={registry}", f"cafile={HOME}/{AUTHORITIES}"]  # the last rules
 
 
 def archive(name: str, file: Path, tag: str) -> None:
@@ -132,15 +151,39 @@ def compressed_size(name: str) -> int:
         return sum(blob.stat().st_size for blob in Path(directory).glob("blobs/*/*"))
 
 
+def built_again(suite: str, name: str, *, with_claude: bool) -> list[str]:
+    """Build the image *name* a second time; return what is not the same, in words."""
+    again = f"{name}-again"
+    with _alone():
+        build(suite, again, with_claude=with_claude)
+        try:
+            found = differences(name, again)
+        finally:
+            buildah("rmi", again)
+    return found
+
+
 def differences(one: str, other: str) -> list[str]:
-    """Return the paths that are not the same in two images, with what is there in each."""
+    """Return the paths that are not the same in two images, with what is there in each.
+
+    Where the files are the same but not the images, it says that, and what an engine is told.
+    """
+    if (told := _identity(one)) == (told_other := _identity(other)):
+        return []
     with mounted(one) as left, mounted(other) as right:
         ours, theirs = dict(_entries(left)), dict(_entries(right))
     return [
         f"{path}: {ours.get(path)} | {theirs.get(path)}"
         for path in sorted(ours.keys() | theirs.keys())
         if ours.get(path) != theirs.get(path)
-    ]
+    ] or [f"no file, but the image: {told} | {told_other}"]
+
+
+def _identity(name: str) -> object:
+    """Return what an image consists of: the digests of its layers, and its configuration."""
+    found = json.loads(buildah("inspect", "--type=image", name))["Docker"]
+    # The name of the container that it was made in is a new one each time.
+    return found["rootfs"], {**found["config"], "Hostname": None}
 
 
 def _entries(top: Path) -> Iterator[tuple[str, str]]:
@@ -159,17 +202,17 @@ def _entries(top: Path) -> Iterator[tuple[str, str]]:
 def _base(suite: str) -> str:
     """Have the Dockerfile's base of that name, from a clean root; return the name of this one."""
     place = root(suite, "slim")
-    mark = f"localhost/debian:{place.name}-{place.stat().st_mtime:.0f}"
+    mark = f"localhost/debian-slim:{place.name}-{place.stat().st_mtime:.0f}"
     if not has(mark):
         sys.stderr.write(f"image: importing {place}\n")
         with container("scratch") as empty:
             run("cp", "--archive", f"{place}/.", buildah("mount", empty))
-            buildah("commit", "--quiet", empty, mark)
+            buildah("commit", "--quiet", "--format=docker", "--identity-label=false", empty, mark)
     buildah("tag", mark, f"docker.io/library/debian:{suite}-slim")
     return mark
 
 
-def _context(dockerfile: str = "Dockerfile") -> tuple[str, ...]:
+def context(dockerfile: str = WORKER) -> tuple[str, ...]:
     """Return the names of what an image is made of; a change of anything else needs no new one."""
     ignored = _ignored(dockerfile)
     lines = (TOP / ignored).read_text(encoding="utf-8").splitlines()
@@ -198,16 +241,20 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _used(name: str) -> Path:
+def used(name: str) -> Path:
     """Return the file whose time says when an image was last asked for."""
+    return _marks() / name.removeprefix(f"{NAME}:")
+
+
+def _marks() -> Path:
     directory = cache("images") / "used"
     directory.mkdir(exist_ok=True)
-    return directory / name.partition(":")[2]
+    return directory
 
 
-def _remove_outdated(kind: str) -> None:
+def remove_outdated(kind: str) -> None:
     """Remove those images of a *kind* that were not asked for lately."""
-    marks = [mark for mark in _used(NAME).parent.iterdir() if mark.name.rpartition("-")[0] == kind]
+    marks = [mark for mark in _marks().iterdir() if mark.name.rpartition("-")[0] == kind]
     for mark in sorted(marks, key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
         # One that a container still has is refused, and goes another time.
         argv = ("buildah", "rmi", f"{NAME}:{mark.name}")
@@ -233,7 +280,10 @@ def main() -> None:
         name = built(suite, with_claude=not asked.without_claude)
         sys.stdout.write(f"{name}: {_sizes(name)}\n")
         if asked.twice:
-            _build_again(suite, name, with_claude=not asked.without_claude)
+            if found := built_again(suite, name, with_claude=not asked.without_claude):
+                shown = "\n".join(found[:DIFFERENCES])
+                sys.exit(f"image: {name}: a second build is not the same:\n{shown}")
+            sys.stdout.write(f"{name}: a second build is the same\n")
         if asked.archive:
             archive(name, asked.archive, "fondation-worker")
 
@@ -243,25 +293,6 @@ def _sizes(name: str) -> str:
     with mounted(name) as top:
         whole = sum(path.lstat().st_size for path in top.rglob("*"))
     return f"{whole / 1e6:.0f} MB, its layers {compressed_size(name) / 1e6:.0f} MB compressed"
-
-
-def _build_again(suite: str, name: str, *, with_claude: bool) -> None:
-    """Build the image *name* a second time; end the program unless it is the same."""
-    again = f"{name}-again"
-    with _alone():
-        build(suite, again, with_claude=with_claude)
-        found = differences(name, again)
-        same = _identity(name) == _identity(again)
-        buildah("rmi", again)
-    if found or not same:
-        shown = "\n".join(found[:DIFFERENCES]) or "in its configuration only"
-        sys.exit(f"image: {name}: a second build is not the same:\n{shown}")
-    sys.stdout.write(f"{name}: a second build is the same\n")
-
-
-def _identity(name: str) -> str:
-    """Return the digest of an image's configuration, which names its layers by theirs."""
-    return buildah("inspect", "--type=image", "--format={{.FromImageID}}", name)
 
 
 if __name__ == "__main__":

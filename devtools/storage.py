@@ -17,7 +17,9 @@ CONFIGURATION = """\
 driver = "overlay"
 graphroot = "{place}/layers"
 runroot = "{place}/run"
-"""
+[storage.options.overlay]
+skip_mount_home = "true"
+"""  # else a mount of the storage over itself stays behind
 
 
 def environment() -> dict[str, str]:

@@ -9,7 +9,8 @@ import pytest
 TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPTS = (
-    *("dev", ".ci/run", "packaging/apt-repository", "packaging/localconvex/start"),
+    *("dev", ".ci/run", "packaging/apt-repository"),
+    *("packaging/image/claude", "packaging/localconvex/start"),
     *("debian/build-environment", "debian/build-documents"),
     *(f"debian/fondation-worker.{script}" for script in ("postinst", "prerm", "postrm")),
 )
