@@ -26,7 +26,11 @@ QUIET = ("nosuid", "noexec", "nodev")
 SYSTEM = (
     ("proc", "/proc", QUIET),
     ("tmpfs", "/dev", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-    ("devpts", "/dev/pts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")),
+    (
+        "devpts",
+        "/dev/pts",
+        ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    ),
     ("sysfs", "/sys", (*QUIET, "ro")),
     ("cgroup", "/sys/fs/cgroup", (*QUIET, "ro")),
     ("mqueue", "/dev/mqueue", QUIET),

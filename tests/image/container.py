@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -33,7 +32,7 @@ class Container:
         self, made: Made, runc: Runc, gone: Callable[["Container"], Awaitable[None]]
     ) -> None:
         self.made = made
-        self.log = Log(made.directory / "log")
+        self.log = Log(made.logs)
         self.status = "created"
         self.exit_code = 0
         self.restarts = 0
@@ -143,7 +142,7 @@ class Container:
             run, self.made.image, self._user(run), words=words, hostname=self.made.hostname
         )
         file.write_text(json.dumps(document), encoding="utf-8")
-        log = Log(file.with_suffix(".log"))
+        log = Log(self.made.logs.with_suffix(f".{self._executed}"))
         running = await self._runc.begin(
             *("exec", "--process", file, self.made.id),
             log=log,
@@ -152,13 +151,12 @@ class Container:
         )
         return Executed(running=running, log=log)
 
-    async def remove(self) -> None:
-        """Remove it, ended or not, but not its volumes and its root."""
+    async def end(self) -> None:
+        """Kill it, if it has not ended, and wait for the end."""
         self._stopping.set()
         if self.alive:
             await self._runc.kill(self.made.id, "KILL")
             await self._ended.wait()
-        await asyncio.to_thread(shutil.rmtree, self.made.directory)
 
     async def settled(self) -> None:
         """Wait until nothing is done about it any more."""
@@ -238,9 +236,11 @@ class Container:
         finally:
             await self._unpublish()
             self.status = "exited"
-            self._ended.set()
-        if self.made.run.remove:
-            await self._gone(self)
+            try:
+                if self.made.run.remove:
+                    await self._gone(self)
+            finally:
+                self._ended.set()
 
     def _again(self) -> bool:
         wanted = self.made.run.restart.wanted(self.exit_code, self.restarts)

@@ -1,6 +1,6 @@
 """A Docker as far as these tests need one, on buildah and runc, in a network of its own.
 
-    async with engine(storage) as docker:
+    async with engine({"fondation-worker": built("bookworm")}) as docker:
         await docker.line("docker run -d --name w -p 8080:8080 fondation-worker")
         await docker("logs", "w")
 
@@ -40,7 +40,7 @@ class Session:
 class Engine:
     """Docker's command line: call it with the words after `docker`."""
 
-    def __init__(self, place: Host, build: Callable[[Build], None] | None) -> None:
+    def __init__(self, place: Host, build: Callable[[Build], str] | None) -> None:
         self.host = place
         self._build_image = build or place.images.build
         self._commands = {
@@ -111,17 +111,18 @@ class Engine:
         parser.add_argument("context", type=Path)
         asked = parser.parse_args(words)
         build = Build(
-            tags=tuple(asked.tag),
             arguments=tuple(asked.build_arg),
             file=asked.file or asked.context / "Dockerfile",
             context=asked.context,
         )
-        await asyncio.to_thread(self._build_outside, build)
-        return Done(status=0)
+        made = await asyncio.to_thread(self._build_outside, build)
+        for tag in asked.tag:
+            self.host.images.names[tag.removesuffix(":latest")] = made
+        return Done(status=0, out=f"{made}\n")
 
-    def _build_outside(self, build: Build) -> None:
+    def _build_outside(self, build: Build) -> str:
         with self.host.outside.entered():
-            self._build_image(build)
+            return self._build_image(build)
 
     async def _run(self, words: Sequence[str], given: bytes) -> Done:
         run = run_of(words)
@@ -261,15 +262,16 @@ class Engine:
 
 @asynccontextmanager
 async def engine(
-    storage: Mapping[str, str],
+    images: Mapping[str, str],
     *,
-    build: Callable[[Build], None] | None = None,
+    build: Callable[[Build], str] | None = None,
     paths: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[Engine]:
-    """Give an engine whose images are in buildah's *storage* (environment variables).
+    """Give an engine that calls *images* of this project's storage by other names.
 
-    *build* makes an image, in a thread that is in the network outside; buildah by itself otherwise.
+    *build* makes an image and returns its name in the storage, in a thread that is in the network
+    outside; buildah does it otherwise, and what it has built is removed at the end.
     *paths* says where paths of the host, and all below, really are: for lines out of documents.
     """
-    async with host(storage, paths or {}) as place:
+    async with host(images, paths or {}) as place:
         yield Engine(place, build)

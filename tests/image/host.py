@@ -31,7 +31,7 @@ class Host:
     def __init__(
         self,
         directory: Path,
-        storage: Mapping[str, str],
+        images: Mapping[str, str],
         paths: Mapping[str, Path],
         *,
         inside: Namespace,
@@ -40,7 +40,7 @@ class Host:
         self.directory = directory
         self.inside = inside
         self.outside = outside
-        self.images = Images(storage)
+        self.images = Images(images)
         self.volumes = Volumes(directory / "volumes")
         self.runc = Runc(directory)
         self._paths = paths
@@ -51,9 +51,11 @@ class Host:
         self._number = 1  # the bridge's own address
 
     def find(self, name: str) -> Container:
-        """Return the container of that name, or whose id begins so; raise Failed."""
+        """Return the container of that name, or else one whose id begins so; raise Failed."""
+        if name in self.containers:
+            return self.containers[name]
         for container in self.containers.values():
-            if name == container.made.name or (name and container.made.id.startswith(name)):
+            if container.made.id.startswith(name):
                 return container
         raise Failed(f"Error response from daemon: No such container: {name}")
 
@@ -68,13 +70,18 @@ class Host:
                 125,
             )
         image = await self.images.find(run.image)
-        root = await self.images.root(image)
+        number = self._number = self._number + 1
+        label = f"{self.directory.name}-{number}"
+        root = await self.images.root(image, label)
         self._roots.append(root)
         wanted = _every_mount(run, image)
-        mounts = [await self._source(mount, root) for mount in wanted]
+        try:
+            mounts = [await self._source(mount, root) for mount in wanted]
+        except BaseException:
+            await self.images.remove(root)
+            raise
         new = [path for mount, path in zip(wanted, mounts, strict=True) if mount.nameless]
-        self._number += 1
-        cable, address = await network.plugged(self.inside, number := self._number)
+        cable, address = await network.plugged(self.inside, number)
         directory = self.directory / "containers" / identity
         directory.mkdir(parents=True)
         made = Made(
@@ -84,12 +91,13 @@ class Host:
             image=image,
             root=root,
             directory=directory,
+            logs=self.directory / identity,
             network=cable,
             number=number,
             address=address,
             mounts=tuple(mounts),
             nameless=tuple(Path(mount.source).parent.name for mount in new),
-            cgroup=f"/{self.directory.name}-{number}",
+            cgroup=f"/{label}",
         )
         _write_etc(made)
         self.containers[name] = Container(made, self.runc, self._gone)
@@ -97,8 +105,9 @@ class Host:
 
     async def remove(self, container: Container, *, volumes: bool) -> None:
         """Remove a container, ended or not; its nameless *volumes* too."""
-        await container.remove()
-        await self._put_away(container, volumes=volumes)
+        await container.end()
+        if container in self.containers.values():
+            await self._put_away(container, volumes=volumes)
 
     async def expose(self, port: int) -> str:
         """Let containers reach what listens on *port* of the host's loopback; return where."""
@@ -125,12 +134,13 @@ class Host:
             await forwarder.close()
         for name in self.volumes.names():
             await self.volumes.remove(name)
+        await self.images.remove_built()
 
     async def nothing_is_left(self) -> None:
         """Check it."""
-        assert await self.runc.names() == []
-        assert {root.name for root in self._roots} & await self.images.roots() == set()
-        assert control_groups(self.directory.name) == []
+        roots = [root.name for root in self._roots if await self.images.has(root)]
+        left = [*await self.runc.names(), *roots, *control_groups(self.directory.name)]
+        assert not left, f"left: {left}"
         await until(lambda: running(str(self.directory)) == [], what="for runc to end")
         mounted = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         for place in (self.directory, *(root.path for root in self._roots)):
@@ -139,9 +149,7 @@ class Host:
 
     async def _gone(self, container: Container) -> None:
         """Put away a container that was to be removed at its end."""
-        if container.made.name in self.containers:
-            await container.remove()
-            await self._put_away(container, volumes=True)
+        await self._put_away(container, volumes=True)
 
     async def _put_away(self, container: Container, *, volumes: bool) -> None:
         made = container.made
@@ -149,6 +157,7 @@ class Host:
         self._settling.append(container)
         await network.unplugged(self.inside, made.number, made.network)
         await self.images.remove(made.root)
+        await asyncio.to_thread(shutil.rmtree, made.directory)
         for name in made.nameless if volumes else ():
             await self.volumes.remove(name)
 
@@ -161,7 +170,7 @@ class Host:
         if mount.kind == "tmpfs":
             return mount
         path = self._path(mount.source)
-        if mount.create:
+        if mount.create and not path.exists():
             await asyncio.to_thread(path.mkdir, parents=True, exist_ok=True)
         if not path.exists():
             raise Failed(
@@ -203,11 +212,11 @@ def _write_etc(made: Made) -> None:
 
 
 @asynccontextmanager
-async def host(storage: Mapping[str, str], paths: Mapping[str, Path]) -> AsyncIterator[Host]:
+async def host(images: Mapping[str, str], paths: Mapping[str, Path]) -> AsyncIterator[Host]:
     """Give a host, and move this thread into its network; at the end nothing of it is left."""
     outside, inside = network.here(), await network.host()
     directory = Path(tempfile.mkdtemp(prefix="fondation-engine-"))
-    made = Host(directory, storage, paths, inside=inside, outside=outside)
+    made = Host(directory, images, paths, inside=inside, outside=outside)
     try:
         with inside.entered():
             try:

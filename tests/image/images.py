@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from devtools.storage import environment
 
 
 class Failed(Exception):
@@ -37,9 +38,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """The words of `docker build`."""
+    """What `docker build` is to build."""
 
-    tags: tuple[str, ...]
     arguments: tuple[str, ...]  # NAME=VALUE
     file: Path
     context: Path
@@ -53,11 +53,11 @@ class Root:
     path: Path
 
 
-async def output(*words: str | Path, environment: Mapping[str, str] | None = None) -> str:
+async def output(*words: str | Path, env: Mapping[str, str] | None = None) -> str:
     """Return what a program of this host prints; raise Failed with what it says else."""
     process = await asyncio.create_subprocess_exec(
         *words,
-        env=os.environ | (environment or {}),
+        env=env,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -69,26 +69,36 @@ async def output(*words: str | Path, environment: Mapping[str, str] | None = Non
 
 
 class Images:
-    """The images of one storage; *environment* tells buildah where it is."""
+    """The images of this project's storage; those in *names* are called so by this engine."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = dict(names)
+        self._built: list[str] = []
+        self._environment = environment()
 
-    def build(self, build: Build) -> None:
-        """Build an image from what is in the storage; raise Failed."""
-        words = ["buildah", "bud", "--isolation=chroot", "--format=docker", "--pull=never"]
-        words += [f"--tag={tag}" for tag in build.tags]
+    def build(self, build: Build) -> str:
+        """Build an image from what is in the storage, and return its id; raise Failed."""
+        words = ["buildah", "build", "--quiet", "--format=docker", "--pull=never"]
         words += [f"--build-arg={argument}" for argument in build.arguments]
         words += [f"--file={build.file}", str(build.context)]
-        environment = os.environ | self._environment
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, env=self._environment, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise Failed(done.stderr)
+        self._built.append(done.stdout.split()[-1])
+        return self._built[-1]
+
+    async def remove_built(self) -> None:
+        """Remove the images that were built here."""
+        for identity in self._built:
+            await self._buildah("rmi", identity)
 
     async def find(self, name: str) -> Image:
         """Return what the image *name* says; raise Failed when it is not there."""
         try:
-            found = await self._buildah("inspect", "--type=image", name)
+            known = self.names.get(name.removesuffix(":latest"), name)
+            found = await self._buildah("inspect", "--type=image", known)
         except Failed as error:
             raise Failed(f"Unable to find image '{name}' locally", 125) from error
         document = json.loads(found)
@@ -108,23 +118,26 @@ class Images:
             health_limit=health.get("Timeout", 0) / 1e9 or 30.0,
         )
 
-    async def root(self, image: Image) -> Root:
+    async def root(self, image: Image, name: str) -> Root:
         """Make a root for a container, and mount it."""
-        made = (await self._buildah("from", "--pull-never", image.id)).strip()
-        return Root(name=made, path=Path((await self._buildah("mount", made)).strip()))
+        await self._buildah("from", "--pull-never", "--name", name, image.id)
+        return Root(name=name, path=Path((await self._buildah("mount", name)).strip()))
 
     async def remove(self, root: Root) -> None:
         """Unmount a root and remove it."""
         await self._buildah("umount", root.name)
         await self._buildah("rm", root.name)
 
-    async def roots(self) -> set[str]:
-        """Return the names of all the roots in the storage."""
-        found: list[dict[str, Any]] = json.loads(await self._buildah("containers", "--json"))
-        return {container["containername"] for container in found or ()}
+    async def has(self, root: Root) -> bool:
+        """Whether a root is still in the storage."""
+        try:
+            await self._buildah("inspect", "--type=container", root.name)
+        except Failed:
+            return False
+        return True
 
     async def _buildah(self, *words: str) -> str:
-        return await output("buildah", *words, environment=self._environment)
+        return await output("buildah", *words, env=self._environment)
 
 
 def _health(given: dict[str, Any]) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
 """The smaller commands of `docker`, and whole lines."""
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
 
 from tests.image.arguments import Parser, Refused
 
-SHELL = set("$`|&;<>*?(){}")  # what a shell would heed and this does not
+SHELL = set("$`|&;<>()")  # what a shell would heed and this does not
 
 
 def words_of(line: str) -> list[str]:
     """Return the words after `docker` of a line for a shell; Refused for what only that does."""
-    words = shlex.split(line.replace("\\\n", " "))
+    words = shlex.split(re.sub(r"\\\n|(?m:\s#\s.*$)", " ", line))
     if words[:1] != ["docker"] or any(SHELL & set(word) for word in words):
         raise Refused(line)
     return words[1:]

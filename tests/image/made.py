@@ -47,6 +47,7 @@ class Made:
     image: Image
     root: Root
     directory: Path
+    logs: Path  # a file that outlives it
     network: Namespace
     number: int  # of its cable
     address: str

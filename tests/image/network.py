@@ -81,6 +81,9 @@ async def host() -> Namespace:
         f"address add {GATEWAY}/{PREFIX} dev {BRIDGE}",
         f"link set {BRIDGE} up",
     )
+    with made.entered():
+        # With it, who looks for the world from a container hears at once that it is not there.
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
     return made
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import struct
 import termios
+import tty
 from collections.abc import Callable
 
 from tests.processes import until
@@ -25,6 +26,7 @@ class Terminal:
         self._ours, self.theirs = pty.openpty()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        tty.setraw(self.theirs)  # as docker does: the container's own terminal does the rest
         os.set_blocking(self._ours, False)
         asyncio.get_running_loop().add_reader(self._ours, self._read)
 
