@@ -5,7 +5,6 @@ The very lines of the compose file are run: the profile `local`, scaled to two w
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,8 +12,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from devtools.image import built, built_localconvex
 from devtools.stack import Keys
@@ -26,12 +23,7 @@ from tests.image.engine import Engine, engine
 from tests.processes import until
 from tests.repositories import repository
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.timeout(1800),  # images may have to be built
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
-]
-SUITE = "bookworm"
+MODEL = "anthropic-api-key"  # the file of the credential
 PATIENCE = 60.0  # seconds for a job; it takes three
 LARGE = "# Large\n" + "A line of a document that is stored as a file.\n" * 3000
 
@@ -67,20 +59,20 @@ class World:
 
 
 @asynccontextmanager
-async def world(home: Path, model: str = "anthropic-api-key") -> AsyncIterator[World]:
+async def world(suite: str, home: Path) -> AsyncIterator[World]:
     """Give the project with its secrets and a scripted model, and a repository to mount."""
-    images = {"convex": built_localconvex(SUITE), "worker": built(SUITE)}
+    images = {"convex": built_localconvex(suite), "worker": built(suite)}
     images["operator"] = images["worker"]
     keys, secrets = Keys.new(), home / "secrets"
     secrets.mkdir()
-    files = {"worker-key": keys.worker, "operator-key": keys.operator, model: "placeholder"}
+    files = {"worker-key": keys.worker, "operator-key": keys.operator, MODEL: "placeholder"}
     for name, text in files.items():
         (secrets / name).write_text(f"{text}\n", encoding="utf-8")
     made = repository(home / "repository")
     (saved := home / "saved").mkdir()
     for path in (saved, made.path, *made.path.rglob("*")):
         shutil.chown(path, UID, UID)
-    environ = {"CONVEX_URL": "http://convex:3210", "MODEL_SECRET": model}
+    environ = {"CONVEX_URL": "http://convex:3210", "MODEL_SECRET": MODEL}
     async with engine(environment()) as docker, scripted_api(say(LARGE)) as api:
         where = await docker.expose(int(api.url.rpartition(":")[2]))
         options = [
@@ -96,9 +88,9 @@ async def world(home: Path, model: str = "anthropic-api-key") -> AsyncIterator[W
         )
 
 
-async def test_scaled_workers_do_jobs_of_the_local_deployment(tmp_path: Path) -> None:
+async def test_scaled_workers_do_jobs_of_the_local_deployment(suite: str, tmp_path: Path) -> None:
     """From the queue to a document that was uploaded; each worker has a name of its own."""
-    async with world(tmp_path) as there:
+    async with world(suite, tmp_path) as there:
         convex = there.docker.container(await there.up("convex"))
         there.hosts.append(f"--add-host=convex:{convex.made.address}")
         await until(lambda: "localconvex ready" in there.says("convex-1"), limit=30)
@@ -122,13 +114,13 @@ async def test_scaled_workers_do_jobs_of_the_local_deployment(tmp_path: Path) ->
             assert await there.docker.container(name).ended() == 0, there.says(name)
 
 
-@pytest.mark.parametrize("left_out", ["worker-key", "operator-key"])
-async def test_a_deployment_without_its_keys_says_which(tmp_path: Path, left_out: str) -> None:
+async def test_a_deployment_without_its_keys_says_which(suite: str, tmp_path: Path) -> None:
     """One that nobody could use would be no help."""
-    async with world(tmp_path) as there:
-        words = there.project.words("convex", 1)
-        kept = [word for word in words if f"/{left_out}," not in word]
-        kept[kept.index("unless-stopped")] = "no"
-        done = await there.docker(*kept, check=False)
-        assert done.status == 78
-        assert f"/run/secrets/{left_out} is missing" in done.err
+    async with world(suite, tmp_path) as there:
+        for number, left_out in enumerate(("worker-key", "operator-key"), start=1):
+            words = there.project.words("convex", number)
+            kept = [word for word in words if f"/{left_out}," not in word]
+            kept[kept.index("unless-stopped")] = "no"
+            done = await there.docker(*kept, check=False)
+            assert done.status == 78
+            assert f"/run/secrets/{left_out} is missing" in done.err
