@@ -19,7 +19,11 @@ class Project:
     ) -> None:
         self._document = composed(environ)
         self._images = images
-        self._secrets = secrets
+        self.secrets = secrets
+
+    def image(self, name: str) -> str:
+        """Return the image of a service."""
+        return self._images[name]
 
     def words(
         self, name: str, number: int, *options: str, command: tuple[str, ...] = ()
@@ -37,7 +41,7 @@ class Project:
             *(word for words in known.values() for word in words),
             *(["--entrypoint", entrypoint] if entrypoint else []),
             *options,
-            self._images[name],
+            self.image(name),
             *more,
             *(command or service.get("command", ())),
         ]
@@ -67,7 +71,7 @@ class Project:
         files = {name: Path(one["file"]).name for name, one in self._document["secrets"].items()}
         for one in wanted:
             source, target = (one, one) if isinstance(one, str) else one.values()
-            file = self._secrets / files[source]
+            file = self.secrets / files[source]
             yield f"type=bind,source={file},target={SECRETS}/{target},readonly"
 
 

@@ -52,6 +52,20 @@ class World:
         done = await self.docker(*said)
         return json.loads(done.out)
 
+    async def local_deployment(self) -> None:
+        """Start the deployment; workers and operators know it by its service's name."""
+        convex = self.docker.container(await self.up("convex"))
+        self.hosts.append(f"--add-host=convex:{convex.made.address}")
+        await until(lambda: "localconvex ready" in self.says("convex-1"), limit=30)
+
+    async def job(self, prompt: str) -> Any:
+        """Put a job in, and return it once it has ended."""
+        repository = ("--clone-url", "file:///repository")
+        async with asyncio.timeout(PATIENCE):
+            return await self.operate(
+                *("jobs", "enqueue", *repository, "--prompt", prompt, "--wait", "--json")
+            )
+
     def says(self, name: str) -> str:
         """Return the log of a container."""
         lines = self.docker.container(name).log.lines(None)
@@ -91,18 +105,12 @@ async def world(suite: str, home: Path) -> AsyncIterator[World]:
 async def test_scaled_workers_do_jobs_of_the_local_deployment(suite: str, tmp_path: Path) -> None:
     """From the queue to a document that was uploaded; each worker has a name of its own."""
     async with world(suite, tmp_path) as there:
-        convex = there.docker.container(await there.up("convex"))
-        there.hosts.append(f"--add-host=convex:{convex.made.address}")
-        await until(lambda: "localconvex ready" in there.says("convex-1"), limit=30)
-        health = await convex.health()
+        await there.local_deployment()
+        health = await there.docker.container("convex-1").health()
         assert health is not None
         assert health.status == 0
         workers = [await there.up("worker", number) for number in (1, 2)]
-        async with asyncio.timeout(PATIENCE):
-            job = await there.operate(
-                *("jobs", "enqueue", "--clone-url", "file:///repository", "--prompt", "look"),
-                *("--wait", "--json"),
-            )
+        job = await there.job("look")
         assert job["status"] == "completed", job
         await there.operate("jobs", "docs", job["id"], "--to", "/saved", "--json")
         assert LARGE.strip() in "".join(file.read_text() for file in there.saved.rglob("*.md"))
