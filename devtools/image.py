@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 from devtools.deb import PASSED_ON
@@ -26,6 +27,8 @@ from devtools.storage import buildah, container, environment, has, mounted
 from devtools.tree import digest
 
 NAME = "localhost/fondation-worker"
+WORKER = "Dockerfile"
+LOCALCONVEX = "packaging/localconvex/Dockerfile"
 KEPT = 4  # images of one kind: those of other checkouts may be in use
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 HOME = "/root"  # of the build's commands
@@ -39,12 +42,22 @@ def built(suite: str, *, with_claude: bool = True) -> str:
     Several callers may ask at once. Raises CalledProcessError when it cannot be built.
     """
     kind = suite if with_claude else f"{suite}-without-claude"
+    return _built(suite, kind, WORKER, partial(build, with_claude=with_claude))
+
+
+def built_localconvex(suite: str) -> str:
+    """Return the name of the local Convex backend's image for *suite*, as `built` does."""
+    return _built(suite, f"{suite}-localconvex", LOCALCONVEX, build_localconvex)
+
+
+def _built(suite: str, kind: str, dockerfile: str, make: Callable[[str, str], None]) -> str:
+    """Return the name of the image of that *kind*; *make* it for the suite and under that name."""
     with _alone():
         base = _base(suite)
-        tree = digest(f"{base} {_time()}", "devtools/image.py", *context())
+        tree = digest(f"{base} {_time()}", "devtools/image.py", *context(dockerfile))
         name = f"{NAME}:{kind}-{tree[:12]}"
         if not has(name):
-            build(suite, name, with_claude=with_claude)
+            make(suite, name)
         used(name).touch()
         remove_outdated(kind)
     return name
@@ -52,7 +65,6 @@ def built(suite: str, *, with_claude: bool = True) -> str:
 
 def build(suite: str, name: str, *, with_claude: bool) -> None:
     """Build the image *name*, alone. Nothing of an earlier build is used."""
-    sys.stderr.write(f"image: building {name}\n")
     _base(suite)  # another checkout may have another idea of it
     time = str(_time())
     arguments = {
@@ -60,15 +72,29 @@ def build(suite: str, name: str, *, with_claude: bool) -> None:
         "WITH_CLAUDE": str(int(with_claude)),
         "SOURCE_DATE_EPOCH": time,
     }
+    # The time is that of the image and of every file in it.
+    _build(name, WORKER, arguments, f"--timestamp={time}")
+
+
+def build_localconvex(suite: str, name: str) -> None:
+    """Build the local Convex backend's image *name*, alone."""
+    _base(suite)
+    _build(name, LOCALCONVEX, {"BASE": f"debian:{suite}-slim"})
+
+
+def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: str) -> None:
+    """Build the image *name* of a *dockerfile*, with this host's access to package indexes."""
+    sys.stderr.write(f"image: building {name}\n")
     with access() as home:
         run(
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
-            f"--timestamp={time}",  # of the image and of every file in it
             "--identity-label=false",  # which names the version of buildah
             f"--volume={home}:{HOME}",
+            f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-            *("--tag", name, TOP),
+            *options,
+            *("--file", TOP / dockerfile, "--tag", name, TOP),
             **environment(),
         )
 
@@ -186,11 +212,18 @@ def _base(suite: str) -> str:
     return mark
 
 
-def context() -> tuple[str, ...]:
+def context(dockerfile: str = WORKER) -> tuple[str, ...]:
     """Return the names of what an image is made of; a change of anything else needs no new one."""
-    lines = (TOP / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    ignored = _ignored(dockerfile)
+    lines = (TOP / ignored).read_text(encoding="utf-8").splitlines()
     read = (line.removeprefix("!") for line in lines if line.startswith("!"))
-    return (".dockerignore", "Dockerfile", *read)
+    return (ignored, dockerfile, *read)
+
+
+def _ignored(dockerfile: str) -> str:
+    """Return the name of the file that says what of this tree the builder is not sent."""
+    own = f"{dockerfile}.dockerignore"
+    return own if (TOP / own).exists() else ".dockerignore"
 
 
 def _time() -> int:
