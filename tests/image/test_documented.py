@@ -10,6 +10,7 @@ import pytest
 
 from tests.image.dock import Dock
 from tests.logins import login
+from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,6 +63,7 @@ class Reader:
             session.terminal.types(f"{then}\n")
             await session.terminal.shows("/oauth/authorize", limit=30)
             session.terminal.types("\x03")
+            await until(lambda: session.terminal.shown.endswith("$ "), what="for the shell")
             session.terminal.types("exit\n")
             await session.ended()
         # The rest takes an account.
@@ -75,7 +77,7 @@ class Reader:
         convex = f"--env=CONVEX_URL={self.dock.convex}"
         around = [option for option in self.dock.around() if option != convex]
         self.started.append(words[words.index("--name") + 1])
-        await self.dock.docker(*words[1:3], *around, *words[3:])
+        await self.dock.docker("run", *around, *words[2:])
         await self.dock.becomes_ready(self.started[-1])
 
     async def _looks(self, line: str) -> None:
@@ -134,7 +136,7 @@ async def test_the_production_line_without_a_key_says_what_to_add(dock: Dock) ->
     (added,) = re.findall(r"add (-v \S+),", said)
     around = [option for option in dock.around() if "CONVEX_URL" not in option]
     words = shlex.split(line.replace("docker run", f"docker run {added}"))
-    await dock.docker(*words[1:3], *around, *words[3:])
+    await dock.docker("run", *around, *words[2:])
     await dock.becomes_ready("bare")
     await dock.outside.completed(await dock.outside.enqueue("with what was to be added"))
     await dock.remove("bare")
