@@ -116,11 +116,13 @@ async def local_backend(
     faults: bool = False,
     functions: Path = REPOSITORY / "convex",
     admin_key_file: Path | None = None,
+    url: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Backend]:
     """Run a local backend on the data in *data_dir* until the block ends.
 
-    *environ* holds the environment variables of the deployment. Port 0 picks a free one.
+    *environ* holds the environment variables of the deployment. Port 0 picks a free one. With *url*
+    it is reached from other hosts, too, under that name.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     options = ["--functions", os.fspath(functions)]
@@ -128,6 +130,8 @@ async def local_backend(
         options.append("--faults")
     if admin_key_file is not None:
         options += ["--admin-key-file", os.fspath(admin_key_file)]
+    if url is not None:
+        options += ["--url", url]
     backend = Backend(data_dir, options=options, environ=environ or {})
     try:
         await backend.start(port)

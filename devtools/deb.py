@@ -5,16 +5,15 @@
 
 import argparse
 import fcntl
-import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from devtools.roots import SUITES, TOP, entering, layered, root, run
+from devtools.tree import digest, listed
 
 DIST = TOP / "dist"
 BUILDER = (
@@ -42,7 +41,7 @@ def built(suite: str) -> Path:
     stamp = place / ".tree"
     with (DIST / f".{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        tree = _digest(suite)
+        tree = digest(root(suite, "build").name, *SOURCES)
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != tree:
             shutil.rmtree(place)
             place.mkdir()
@@ -71,7 +70,7 @@ def bring_sources(place: Path) -> None:
     """Copy this tree, what git ignores left out, into the root at *place*, for its builder."""
     sources = place / PLACE
     sources.mkdir(parents=True)
-    for name in _listed("."):
+    for name in listed("."):
         target = sources / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(TOP / name, target, follow_symlinks=False)
@@ -115,23 +114,6 @@ def repacked(deb: Path, version: str, into: Path) -> Path:
     run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, made)
     shutil.rmtree(tree)
     return made
-
-
-def _digest(suite: str) -> str:
-    """Return what stands for the build's ingredients: the sources and the root's recipe."""
-    whole = hashlib.sha256(root(suite, "build").name.encode())
-    for name in _listed(*SOURCES):
-        path = TOP / name
-        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        whole.update(f"{name} {path.lstat().st_mode} {len(content)}\n".encode() + content)
-    return whole.hexdigest()
-
-
-def _listed(*below: str) -> list[str]:
-    """Return the names of this tree's files, those not yet known to git too."""
-    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *below]
-    names = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=True).stdout
-    return sorted(name for name in set(names.split("\0")[:-1]) if os.path.lexists(TOP / name))
 
 
 def _differences(one: Path, other: Path) -> list[str]:

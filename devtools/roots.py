@@ -1,4 +1,4 @@
-"""Clean Debian roots, made once and kept: for building the package, and for trying it out.
+"""Clean Debian roots, made once and kept: to build the package, to try it, to base an image on.
 
 `python -m devtools.roots SUITE KIND` makes the root if need be and prints where it lies. It needs
 root. A root is never modified: who wants to write works in a `layered` copy.
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SUITES = ("bookworm", "trixie")
+KINDS = ("build", "run", "slim")
 TOP = Path(__file__).parents[1]
 UNUSED = 14 * 24 * 3600.0  # seconds after which an outdated root is removed
 
@@ -27,22 +28,28 @@ RUN = (
     *("systemd", "systemd-sysv", "dbus", "ca-certificates", "python3", "git", "curl", "procps"),
     *("passwd", "apt", "iproute2", "jq"),
 )
+# What the slim images of Debian leave out.
+SLIM = (
+    *("path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright"),
+    *(f"path-exclude=/usr/share/{name}/*" for name in ("man", "info", "groff", "lintian", "linda")),
+    *("path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias"),
+)
 TOOLS = ("build-essential", "ca-certificates", "fakeroot", "lintian")
 
 
 def root(suite: str, kind: str) -> Path:
-    """Return the root of *kind* (`build` or `run`) for *suite*, made now if it was not there.
+    """Return the root of *kind* (one of KINDS) for *suite*, made now if it was not there.
 
     Several callers may ask at once. Raises CalledProcessError when it cannot be made.
     """
-    packages = {"run": RUN, "build": (*TOOLS, *build_dependencies())}[kind]
-    recipe = hashlib.sha256("\n".join(packages).encode()).hexdigest()[:12]
-    cache = _cache()
-    place = cache / f"{suite}-{kind}-{recipe}"
-    with (cache / f"{suite}-{kind}.lock").open("w") as lock:
+    content = {"run": RUN, "build": (*TOOLS, *build_dependencies()), "slim": SLIM}[kind]
+    recipe = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+    kept = cache("roots")
+    place = kept / f"{suite}-{kind}-{recipe}"
+    with (kept / f"{suite}-{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
-            _make(suite, packages, place)
+            _make(suite, _slim(content) if kind == "slim" else _with_packages(content), place)
             _remove_outdated(f"{suite}-{kind}-*", place)
         _used(place).touch()
     return place
@@ -132,20 +139,41 @@ def mirror(etc: Path = Path("/etc")) -> str:
     raise SystemExit(f"roots: no apt source of this host has {codename}; a mirror is read there")
 
 
-def _make(suite: str, packages: tuple[str, ...], place: Path) -> None:
+def cache(name: str) -> Path:
+    """Return a directory that is kept: outside the checkout, so that the next clone has it too."""
+    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(above) / "fondation-worker" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _with_packages(packages: Sequence[str]) -> list[str]:
+    """Return mmdebstrap's options for a root with *packages*.
+
+    Without its list of sources the root knows no archive but those that a test gives it.
+    """
+    include = f"--include={','.join(packages)}"
+    return [include, '--customize-hook=rm -f "$1"/etc/apt/sources.list']
+
+
+def _slim(left_out: Sequence[str]) -> list[str]:
+    """Return mmdebstrap's options for a root as the slim images are, by lines for dpkg.
+
+    It knows the archive that it was made from, and nothing else of this host.
+    """
+    hook = '--customize-hook=rm -f "$1"/etc/hostname "$1"/etc/resolv.conf'
+    return [*(f"--dpkgopt={line}" for line in left_out), hook]
+
+
+def _make(suite: str, options: Sequence[str], place: Path) -> None:
     """Make the root beside its *place* and move it there when it is whole."""
     if shutil.which("mmdebstrap") is None:
         _install_on_host("mmdebstrap")
     sys.stderr.write(f"roots: making {place}\n")
     draft = place.with_name(f"{place.name}.draft")
     _remove(draft)
-    # Without its list of sources the root knows no archive but those that a test gives it.
-    run(
-        *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
-        f"--include={','.join(packages)}",
-        '--customize-hook=rm -f "$1"/etc/apt/sources.list',
-        *(suite, draft, mirror()),
-    )
+    minimal = ("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase")
+    run(*minimal, *options, suite, draft, mirror())
     draft.rename(place)
 
 
@@ -176,17 +204,9 @@ def _used(place: Path) -> Path:
     return place.parent / f".{place.name}.used"
 
 
-def _cache() -> Path:
-    """Return where roots are kept: outside the checkout, so that the next clone has them too."""
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(above) / "fondation-worker" / "roots"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m devtools.roots", description=__doc__)
     parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("kind", choices=("build", "run"))
+    parser.add_argument("kind", choices=KINDS)
     asked = parser.parse_args()
     sys.stdout.write(f"{root(asked.suite, asked.kind)}\n")

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,8 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
 def _mount(name: str, directory: Path) -> str:
     """Return what to add to `docker run` for a *directory* that can be written."""
     if name == "TEMP_DIR":
-        return f"add --tmpfs {directory.parent}"
+        top = Path(tempfile.gettempdir())
+        return f"add --tmpfs {top if directory.is_relative_to(top) else directory}"
     user, place = os.geteuid(), f"/srv/{directory.parent.name}"
     return (
         f"on the host: sudo install -d -m 700 -o {user} -g {user} {place}; then add"

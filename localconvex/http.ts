@@ -45,16 +45,8 @@ export function createHttpServer(parts: Parts): http.Server {
   });
 }
 
-/** Refuse requests that a web page made: pages elsewhere must not reach this server by a browser. */
-export function checkSameHost({ headers }: Request): void {
-  const loopback = /^(https?:\/\/)?(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/;
-  if (!loopback.test(headers.host ?? "") || !loopback.test(headers.origin ?? "localhost")) {
-    throw new Refusal(403, "ForeignHost", "This backend serves its own host only.");
-  }
-}
-
 async function handle(parts: Parts, request: Request, response: Response): Promise<void> {
-  checkSameHost(request);
+  parts.gate.checkHost(request);
   const url = new URL(request.url ?? "/", "http://localhost");
   const [, first, second, third] = url.pathname.split("/");
   const method = request.method ?? "GET";

@@ -1,18 +1,37 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import type http from "node:http";
 import type { Identity } from "./calls.ts";
 import { Refusal } from "./refusal.ts";
 
+const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
+
 /**
- * Tells who a client is by the credentials it sends.
+ * Tells who a client is by the credentials it sends, and lets nobody in under a foreign name.
  *
  * There is the admin key, or nobody: like a deployment without `auth.config.ts`, this one knows no
  * provider of user tokens and refuses them all.
  */
 export class Gate {
   readonly #adminKey: string | undefined;
+  readonly #names: ReadonlySet<string>;
 
-  constructor(adminKey: string | undefined) {
+  /** A gate for *adminKey*; *name* is what this host is called beside loopback. */
+  constructor(adminKey: string | undefined, name: string | undefined) {
     this.#adminKey = adminKey;
+    this.#names = new Set(name === undefined ? LOOPBACK : [...LOOPBACK, name]);
+  }
+
+  /** Refuse requests that a web page made: pages elsewhere must not reach this server by a browser. */
+  checkHost({ headers }: http.IncomingMessage): void {
+    if (!this.#isOurs(headers.host ?? "") || !this.#isOurs(headers.origin ?? "localhost")) {
+      throw new Refusal(403, "ForeignHost", "This backend serves its own host only.");
+    }
+  }
+
+  /** Whether *place*, an origin or a host with or without a port, is this backend's. */
+  #isOurs(place: string): boolean {
+    const [, name = ""] = /^(?:https?:\/\/)?(.+?)(?::\d+)?$/.exec(place) ?? [];
+    return this.#names.has(name);
   }
 
   /** Who sends this `Authorization` header. @throws Refusal for credentials that do not hold. */

@@ -18,10 +18,12 @@ import { Sync } from "./sync.ts";
 import { Timers } from "./timers.ts";
 
 const USAGE = `usage: node localconvex/main.ts --data DIR [--port N] [--functions DIR] [--faults]
-                                 [--admin-key-file FILE] [--lifeline]
+                                 [--url URL] [--admin-key-file FILE] [--lifeline]
 
   --data DIR             where documents and files are kept; one process at a time
   --port N               port on 127.0.0.1; 0 for a free one (default 3210)
+  --url URL              where clients in the same network reach it, as http://convex:3210; it listens on every
+                         address then, and takes calls under that name, too
   --functions DIR        the Convex functions to run (default: convex/ of this repository)
   --faults               switch on the fault interface, for tests
   --admin-key-file FILE  a file with the key that may call internal functions
@@ -31,6 +33,7 @@ const EXIT_USAGE = 64;
 interface Options {
   data: string;
   port: number;
+  url: URL | undefined;
   functions: string;
   faults: boolean;
   adminKey: string | undefined;
@@ -44,6 +47,7 @@ function parseOptions(args: string[]): Options {
     options: {
       data: { type: "string" },
       port: { type: "string", default: "3210" },
+      url: { type: "string" },
       functions: { type: "string", default: path.join(import.meta.dirname, "../convex") },
       faults: { type: "boolean", default: false },
       "admin-key-file": { type: "string" },
@@ -54,12 +58,22 @@ function parseOptions(args: string[]): Options {
   if (data === undefined) throw new Error("--data is missing");
   const port = /^\d{1,5}$/.test(values.port) ? Number(values.port) : Number.NaN;
   if (!(port <= 65535)) throw new Error(`--port ${values.port} is no port`);
+  const url = values.url === undefined ? undefined : parseUrl(values.url);
   if (!fs.statSync(functions, { throwIfNoEntry: false })?.isDirectory()) {
     throw new Error(`--functions ${functions} is no directory`);
   }
   const adminKey = keyFile === undefined ? undefined : fs.readFileSync(keyFile, "utf8").trim();
   if (adminKey === "") throw new Error(`--admin-key-file ${keyFile} is empty`);
-  return { data: path.resolve(data), port, functions, faults, adminKey, lifeline };
+  return { data: path.resolve(data), port, url, functions, faults, adminKey, lifeline };
+}
+
+/** The origin that *text* is. @throws Error when it is none, or more than one. */
+function parseUrl(text: string): URL {
+  const url = URL.parse(text);
+  if (url?.protocol !== "http:" || url.origin !== text) {
+    throw new Error(`--url ${text} is no URL like http://convex:3210`);
+  }
+  return url;
 }
 
 /** Start all parts; the returned function stops them. */
@@ -76,15 +90,16 @@ async function start(options: Options): Promise<() => void> {
   const timers = new Timers(engine, modules);
   const calls = new Calls(engine, modules);
   const faults = new Faults();
-  const gate = new Gate(options.adminKey);
+  const gate = new Gate(options.adminKey, options.url?.hostname);
   const parts: Parts = { engine, calls, storage, faults, gate };
   const server = createHttpServer(parts);
-  const listener = new Listener(server);
+  const listener = new Listener(server, options.url !== undefined);
   const sync = new Sync(server, engine, { calls, faults, gate });
   if (options.faults) parts.control = new Control({ engine, faults, timers, listener, sync });
-  storage.origin = await listener.open(options.port);
+  const origin = await listener.open(options.port);
+  storage.origin = options.url?.origin ?? origin;
   await timers.start();
-  process.stdout.write(`localconvex ready ${storage.origin}\n`);
+  process.stdout.write(`localconvex ready ${origin}\n`);
   return () => {
     timers.stop();
     sync.close();

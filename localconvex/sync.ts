@@ -1,7 +1,7 @@
 import type http from "node:http";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Engine } from "./engine.ts";
-import { checkSameHost } from "./http.ts";
+import type { Gate } from "./identity.ts";
 import { tableOf } from "./reads.ts";
 import { type Connections, SyncSession } from "./session.ts";
 
@@ -18,7 +18,7 @@ export class Sync {
 
   constructor(server: http.Server, engine: Engine, connections: Connections) {
     server.on("upgrade", (request, socket, head) => {
-      if (!isWelcome(request)) socket.destroy();
+      if (!isWelcome(request, connections.gate)) socket.destroy();
       else {
         this.#server.handleUpgrade(request, socket, head, (ws) => this.#serve(ws, connections));
       }
@@ -52,9 +52,9 @@ export class Sync {
   }
 }
 
-function isWelcome(request: http.IncomingMessage): boolean {
+function isWelcome(request: http.IncomingMessage, gate: Gate): boolean {
   try {
-    checkSameHost(request);
+    gate.checkHost(request);
     return SYNC_PATH.test(new URL(request.url ?? "/", "http://localhost").pathname);
   } catch {
     return false;

@@ -21,14 +21,14 @@ for name in list(os.environ):
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Each test goes to whoever is free; those that share a booted machine stay together.
+    """Each test goes to whoever is free; those that share a machine or an image stay together.
 
     The mark `xdist_group` is for that, but pytest 9 does not let it into a test's name.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
-        if not file.startswith("tests/system/"):
+        if not file.startswith(("tests/image/", "tests/system/")):
             return nodeid
         suite, _, _ = test.partition("[")[2].rstrip("]").partition("-")
         return f"{file} {suite}"

@@ -50,7 +50,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     node = json.loads((TOP / "package.json").read_text(encoding="utf-8"))
     wanted = project["project"]["dependencies"]
-    for group in ("build", "dev"):
+    for group in ("build", "dev", "image"):
         wanted += project["dependency-groups"][group]
     names = {re.split(r"[<>=]", requirement)[0] for requirement in wanted}
     names |= set(node["dependencies"]) | set(node["devDependencies"])

@@ -10,9 +10,14 @@ TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPTS = (
     *("dev", ".ci/run", "packaging/apt-repository"),
+    *("packaging/image/claude", "packaging/localconvex/start"),
     *("debian/build-environment", "debian/build-documents"),
     *(f"debian/fondation-worker.{script}" for script in ("postinst", "prerm", "postrm")),
 )
+
+DOCKERFILES = ("Dockerfile", "packaging/localconvex/Dockerfile")
+COMPOSE = "packaging/compose.yaml"
+KUBERNETES = "packaging/kubernetes/worker.yaml"
 
 LINTERS: dict[str, list[str | Path]] = {
     "ruff format": [BIN / "ruff", "format", "--check", "."],
@@ -20,6 +25,10 @@ LINTERS: dict[str, list[str | Path]] = {
     "mypy": [BIN / "mypy"],
     "codespell": [BIN / "codespell"],
     "shellcheck": [BIN / "shellcheck", *SCRIPTS],
+    "hadolint": [BIN / "hadolint", *DOCKERFILES],
+    # By the published schemas, which these packages carry: nothing is fetched.
+    "compose": [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE],
+    "kubernetes": [BIN / "kubernetes-validate", "--strict", KUBERNETES],
     "biome": [BIN / "node", "node_modules/.bin/biome", "check"],
     "tsc": [BIN / "node", "node_modules/.bin/tsc", "-p", "tsconfig.json"],
 }

@@ -79,16 +79,32 @@ def example(targets: Mapping[str, str], *, interval: str = "1s") -> str:
     return text.replace("_interval: 15s", f"_interval: {interval}")
 
 
+def own_address() -> str:
+    """Return an address that nobody else has: all of 127.0.0.0/8 is this host."""
+    return ".".join(["127", *(str(1 + secrets.randbelow(250)) for _ in range(3))])
+
+
 @asynccontextmanager
-async def prometheus(home: Path, configuration: str) -> AsyncIterator[Prometheus]:
-    """Run it below *home* with *configuration* and our rules; stop it at the end."""
+async def prometheus(
+    home: Path, configuration: str, *, name_server: str | None = None
+) -> AsyncIterator[Prometheus]:
+    """Run it below *home* with *configuration* and our rules; stop it at the end.
+
+    With a *name_server*, the address of one, it asks that and no other; this needs root.
+    """
     home.mkdir()
     (home / "prometheus.yml").write_text(configuration, encoding="utf-8")
     (home / RULES.name).symlink_to(RULES)
-    # All of 127.0.0.0/8 is this host: a port is never taken at an address that nobody else has.
-    address = ".".join(["127", *(str(1 + secrets.randbelow(250)) for _ in range(3))]) + ":9090"
+    asking: tuple[str, ...] = ()
+    if name_server is not None:
+        resolver = home / "resolv.conf"
+        resolver.write_text(f"nameserver {name_server}\n", encoding="utf-8")
+        bound = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        asking = ("unshare", "--mount", "sh", "-c", bound, str(resolver))
+    address = f"{own_address()}:9090"
     with (home / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
+            *asking,
             "prometheus",
             f"--config.file={home / 'prometheus.yml'}",
             f"--storage.tsdb.path={home / 'data'}",

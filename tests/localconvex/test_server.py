@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from devtools.backend import NODE, REPOSITORY, Backend
+from devtools.backend import NODE, REPOSITORY, Backend, local_backend
 from tests.localconvex.clients import FUNCTIONS, PATIENCE, call, send
 
 MAIN = REPOSITORY / "localconvex" / "main.ts"
@@ -36,6 +36,31 @@ async def test_a_web_page_from_elsewhere_cannot_reach_it(backend: Backend) -> No
         assert (await send(backend, "GET", "/version", headers=headers))[0] == 403
     assert (await send(backend, "GET", "/version"))[0] == 200
     assert (await send(backend, "GET", "/instance_name"))[0] == 200
+
+
+async def test_in_a_network_of_its_own_it_is_reached_by_one_name(tmp_path: Path) -> None:
+    """That of `--url`: for calls and sockets, and in the URLs that it gives out."""
+    url = "http://convex.test:3210"
+    async with local_backend(tmp_path, functions=FUNCTIONS, url=url) as backend:
+        port = int(backend.url.rpartition(":")[2])
+        assert listening(port) == {"00000000"}
+        for host, status in (("convex.test:3210", 200), ("127.0.0.1", 200), ("attacker", 403)):
+            assert (await send(backend, "GET", "/version", headers={"Host": host}))[0] == status
+        socket = f"ws://127.0.0.2:{port}/api/1.0.0/sync"
+        assert await opened(socket, "convex.test")
+        assert not await opened(socket, "attacker")
+        upload = await call(backend, "mutation", "files:uploadUrl")
+        assert upload.startswith(f"{url}/api/storage/")
+
+
+async def opened(url: str, name: str) -> bool:
+    """Whether a web socket is opened at *url* for whoever calls the host by this *name*."""
+    async with aiohttp.ClientSession() as session:
+        try:
+            async with session.ws_connect(url, headers={"Host": name}):
+                return True
+        except aiohttp.ClientError:
+            return False
 
 
 async def test_numbers_are_floats_on_the_wire(backend: Backend) -> None:

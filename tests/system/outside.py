@@ -42,13 +42,14 @@ class Outside:
     api: ScriptedApi
     git: GitServer
     repository: Repository
+    host: str = "localhost"  # by this name workers reach the repositories
     _rules: list[Rule] = field(default_factory=list)
 
     async def enqueue(self, prompt: str, script: Script | Explore | None = None, **job: Any) -> str:
         """Put a job in whose prompt no other has; *script* is what the model answers to it."""
         self._rules.append(when(prompt, script or Script(turns=(Turn(text=f"# {prompt}\n"),))))
         self.api.rules = self._rules
-        url = f"https://localhost/{self.repository.path.name}/.git"  # a port is not taken
+        url = f"https://{self.host}/{self.repository.path.name}/.git"  # a port is not taken
         return await self.queue.enqueue(prompt=prompt, **{"cloneUrl": url} | job)
 
     async def enqueue_held(self, prompt: str) -> str:
@@ -121,8 +122,12 @@ def slowly(text: str, seconds: float) -> Script:
 
 
 @asynccontextmanager
-async def outside(home: Path) -> AsyncIterator[Outside]:
-    """Start the parts, with their data below *home*; stop them at the end."""
+async def outside(home: Path, host: str = "localhost", *, port: int = 0) -> AsyncIterator[Outside]:
+    """Start the parts, with their data below *home*; stop them at the end.
+
+    Workers reach the repositories by the name of a *host*; by another than localhost also Convex,
+    at that *port*.
+    """
     keys, next_keys = Keys.new(), Keys.new()
     both = f"{digest(keys.worker)},{digest(next_keys.worker)}"
     environ = keys.deployment | {
@@ -130,11 +135,12 @@ async def outside(home: Path) -> AsyncIterator[Outside]:
         "FONDATION_WORKER_KEY_SHA256": both,
     }
     made = repository(home / "repositories" / "project")
+    url = None if host == "localhost" else f"http://{host}:{port}"
     async with (
-        local_backend(home / "convex", faults=True, environ=environ) as backend,
+        local_backend(home / "convex", faults=True, environ=environ, port=port, url=url) as backend,
         scripted_api([]) as api,
         operator(backend.url, keys) as queue,
-        git_server(home / "repositories", home / "keys", port=443) as git,
+        git_server(home / "repositories", home / "keys", port=443, host=host) as git,
     ):
         yield Outside(
             keys=keys,
@@ -144,4 +150,5 @@ async def outside(home: Path) -> AsyncIterator[Outside]:
             api=api,
             git=git,
             repository=made,
+            host=host,
         )

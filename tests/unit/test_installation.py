@@ -231,5 +231,5 @@ def test_in_the_image_what_cannot_be_written_says_what_to_mount() -> None:
     said, user = "\n".join(refused.value.faults), os.geteuid()
     assert f"install -d -m 700 -o {user} -g {user} /srv/fondation" in said
     assert "-v /srv/fondation:/proc/fondation" in said
-    assert "add --tmpfs /proc/fondation" in said
+    assert "add --tmpfs /proc/fondation/work" in said
     assert "WITH_CLAUDE=0" in said
