@@ -69,7 +69,13 @@ class Dock:
         return place
 
     async def start(
-        self, name: str, *options: str, key: bool = True, model: bool = True, **settings: str
+        self,
+        name: str,
+        *options: str,
+        key: bool = True,
+        model: bool = True,
+        image: str = IMAGE,
+        **settings: str,
     ) -> str:
         """Run a worker in a container, with its *key* and one for the *model*; return its name."""
         secrets = []
@@ -80,7 +86,7 @@ class Dock:
             path = self.give(f"{name}.model", PLACEHOLDER, mode=0o444)
             secrets += ["-v", f"{path}:/run/secrets/anthropic-api-key:ro"]
         await self.docker(
-            *("run", "-d", "--name", name, *secrets, *self.around(**settings), *options, IMAGE)
+            *("run", "-d", "--name", name, *secrets, *self.around(**settings), *options, image)
         )
         return name
 

@@ -99,3 +99,12 @@ async def test_a_secret_that_cannot_be_read_is_told_with_its_user(dock: Dock) ->
     os.chown(dock.srv / "root.key", 1001, 1001)
     await dock.becomes_ready("secret")
     await dock.remove("secret")
+
+
+async def test_an_image_without_the_cli_says_so(dock: Dock) -> None:
+    """Whoever built it has to mount one."""
+    await dock.docker("build", "-t", "small", "--build-arg", "WITH_CLAUDE=0", ".")
+    await dock.start("small", image="small")
+    said = await dock.stands_by("small", "CLAUDE_CLI: '/opt/fondation-worker/bin/claude'")
+    assert "built with WITH_CLAUDE=0" in said
+    await dock.remove("small")
