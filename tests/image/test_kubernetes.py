@@ -69,4 +69,4 @@ async def test_the_pod_does_a_job(suite: str, tmp_path: Path) -> None:
         await there.docker("stop", "--time", "20", "pod")
         assert await there.docker.container("pod").ended() == 0, there.says("pod")
         assert (places["state"] / "state").stat().st_uid == UID
-        assert list((places["tmp"] / "fondation").iterdir()) == []
+        assert list((places["tmp"] / "fondation/work").iterdir()) == []
