@@ -77,8 +77,8 @@ async def test_another_user_without_a_directory_is_told_how_to_give_it_one(dock:
     """What docker makes belongs to the image's user."""
     await dock.start("stranger", "--user=2000")
     said = await dock.stands_by("stranger", "STATE_DIR: '/var/lib/fondation-worker/state'")
-    assert "sudo install -d -m 700 -o 2000 -g 2000 /srv/fondation-worker" in said
-    assert "-v /srv/fondation-worker:/var/lib/fondation-worker" in said
+    assert "sudo install -d -m 700 -o 2000 -g 2000 /srv/fondation-state" in said
+    assert "-v /srv/fondation-state:/var/lib/fondation-worker" in said
     await dock.remove("stranger")
 
 
