@@ -69,7 +69,7 @@ def read_login(directory: Path) -> Login:
     file = directory / FILE
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))["claudeAiOauth"]
-        good, renewable = (float(kept.get(name) or "inf") / 1000 for name in _TIMES)
+        good, renewable = (_time(kept.get(name)) for name in _TIMES)
         login = Login(
             directory=directory,
             token=_token(kept["accessToken"]),
@@ -109,6 +109,14 @@ def why_not(credential: Credential, *, now: float, reserve: float) -> str | None
     except Unusable as trouble:
         return str(trouble)
     return login.trouble(now=now, reserve=min(reserve, MOST_RESERVE))
+
+
+def _time(written: object) -> float:
+    """Return the seconds of a time in the file; infinite if there is none. Raises ValueError."""
+    seconds = float(str(written or "inf")) / 1000  # as text: of 400 digits it is infinite, too
+    if not seconds >= 0:  # no time before 1970, and no NaN, which JSON as Python reads it has
+        raise ValueError("that is no time")
+    return seconds
 
 
 def _token(text: str) -> str:

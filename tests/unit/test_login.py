@@ -109,6 +109,21 @@ def test_the_advice_is_for_where_one_is(
         read_login(tmp_path)
 
 
+@pytest.mark.parametrize("time", ["NaN", "-Infinity", "-1", "[1]", "true"])
+def test_a_time_that_is_none_is_no_login(tmp_path: Path, time: str) -> None:
+    """It would have expired "nan s ago"."""
+    kept = f'{{"claudeAiOauth": {{"accessToken": "{TOKEN}", "expiresAt": {time}}}}}'
+    (tmp_path / FILE).write_text(kept, encoding="utf-8")
+    with pytest.raises(Unusable, match="holds no login"):
+        read_login(tmp_path)
+
+
+def test_a_time_of_400_digits_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    """It is later than any other."""
+    credential = written(tmp_path, expiresAt=10**400, refreshToken="")
+    assert why_not(credential, now=9 * HOUR, reserve=HOUR) is None
+
+
 @given(st.binary(max_size=300) | st.from_regex(r'\{"claudeAiOauth": ?\{.*\}\}').map(str.encode))
 def test_whatever_the_file_holds_it_is_a_login_or_none(content: bytes) -> None:
     """A file that a crash has torn, or another version has written."""
