@@ -22,7 +22,7 @@ from fondation_worker.errors import BadSettings
 from fondation_worker.exposition import Exposition
 from fondation_worker.family import FamilyBook
 from fondation_worker.history import History
-from fondation_worker.host import faults_of_this_host, memory, settled_on_this_host
+from fondation_worker.host import faults_of_this_host, kept_label, memory, settled_on_this_host
 from fondation_worker.installation import hostname
 from fondation_worker.metrics import Metrics
 from fondation_worker.redact import Redactor
@@ -55,17 +55,24 @@ async def stand_by(
     async with web_server(known.get("HEALTH_ADDRESS"), pages, streams=STREAMS):
         while await wakes.look_again():
             if not (faults := await asyncio.to_thread(_faults, survey, load)):
-                logger.info("the settings can be used now", extra=events.RESUMED.extra)
-                return True
+                break
             waiting.because_of(faults)
-    logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
-    return False
+    if wakes.stops:  # it may have come during the last look: nobody else would hear of it
+        logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
+        return False
+    logger.info("the settings can be used now", extra=events.RESUMED.extra)
+    return True
 
 
 def _faults(survey: Callable[[], Survey], load: Callable[[], Config]) -> list[str]:
-    """Return everything that is wrong with the settings, so that it can be mended at once."""
+    """Return everything that is wrong with the settings, so that it can be mended at once.
+
+    What the start itself would refuse is wrong as well.
+    """
     try:
-        settled_on_this_host(load())
+        config = settled_on_this_host(load())
+        if not config.worker_id:
+            kept_label(config.state_dir)
     except BadSettings as error:
         others = [fault for fault in faults_of_this_host(survey()) if fault not in error.faults]
         return [*error.faults, *others]
@@ -76,7 +83,7 @@ class _Wakes:
     """What ends the sleep between two looks."""
 
     def __init__(self) -> None:
-        self._stops = False
+        self.stops = False
         self._woken = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,17 +91,17 @@ class _Wakes:
         loop.add_signal_handler(signal.SIGHUP, self._woken.set)
 
     def _stop(self) -> None:
-        self._stops = True
+        self.stops = True
         self._woken.set()
 
     async def look_again(self) -> bool:
         """Wait until it is time for a look; return False when it is time to stop."""
-        if not self._stops:  # it may have come during the last look
+        if not self.stops:  # it may have come during the last look
             self._woken.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
                     await self._woken.wait()
-        return not self._stops
+        return not self.stops
 
 
 class _Waiting:
