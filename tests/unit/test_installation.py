@@ -256,3 +256,11 @@ def test_in_the_image_a_directory_of_others_is_never_left_for_one_that_is_lost(
     if os.geteuid() == 0:
         assert f"add -e TEMP_DIR={work}/own" in said
     assert "/var/tmp" not in said  # noqa: S108 no place is made there
+
+
+@pytest.mark.usefixtures("in_image")
+def test_a_directory_that_docker_made_of_a_secret_is_told(tmp_path: Path) -> None:
+    """It does so where the host has no such file; a file that is put there then lies inside."""
+    with pytest.raises(BadSettings) as refused:
+        load({"CONVEX_URL": "https://happy.convex.cloud", "WORKER_KEY_FILE": str(tmp_path)})
+    assert "rmdir it, write the file, and start the container again" in refused.value.faults[0]
