@@ -86,6 +86,9 @@ async def test_a_read_only_root_without_memory_for_work_is_told(dock: Dock) -> N
     """With what to add."""
     await dock.start("tight", "--read-only")
     assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation/work'")
+    doctor = await dock.docker("exec", "tight", "fondation-worker", "doctor", check=False)
+    assert "is there room for temporary files" in doctor.out
+    assert "a fault of this program" not in doctor.out
     await dock.remove("tight")
 
 
