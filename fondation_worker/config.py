@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fondation_worker.errors import BadSettings
-from fondation_worker.installation import FOR_ALL, Instance, hostname, is_packaged, secret_files
+from fondation_worker.installation import (
+    FOR_ALL,
+    Instance,
+    advice,
+    hostname,
+    is_image,
+    is_packaged,
+    secret_files,
+)
 from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_KEY, OPERATOR_SETTINGS, SETTINGS
 from fondation_worker.sources import CREDENTIAL_KINDS, Sources, missing, read
 
@@ -236,10 +244,15 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
         faults.append(f"{' and '.join(set_kinds)} are both set; keep one")
     is_known = set_kinds or LOGIN_KIND in values
     if not is_known and not any(kind in said for kind in (*CREDENTIAL_KINDS, LOGIN_KIND)):
-        faults.append(
-            "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (or the same with _FILE) is not set; for"
-            " example: CLAUDE_CODE_OAUTH_TOKEN_FILE=/etc/fondation-worker/token, with what"
+        how = (
+            "for example: CLAUDE_CODE_OAUTH_TOKEN_FILE=/etc/fondation-worker/token, with what"
             " `claude setup-token` printed"
+        )
+        if is_image():
+            how = advice(next(each for each in SETTINGS if each.name == CREDENTIAL_KINDS[1]))
+        faults.append(
+            "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (or the same with _FILE) is not set;"
+            f" {how}"
         )
 
 

@@ -5,7 +5,6 @@ import encodings.idna  # noqa: F401 host names need it; nothing is to be loaded 
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,18 +13,21 @@ from functools import partial
 from fondation_worker import __version__, events, logs
 from fondation_worker.assembly import Process
 from fondation_worker.caretaker import cared_for
-from fondation_worker.config import CONTROL_NAME, Config
+from fondation_worker.config import CONTROL_NAME, Config, Survey, secrets_of
 from fondation_worker.convex import connect
+from fondation_worker.errors import BadSettings
 from fondation_worker.exposition import Exposition
 from fondation_worker.gate import keep_testing
 from fondation_worker.host import kept_label, settled_on_this_host
-from fondation_worker.installation import differing
+from fondation_worker.installation import differing, is_image
 from fondation_worker.leftovers import MARK
 from fondation_worker.life import lived
 from fondation_worker.metrics import Metrics
 from fondation_worker.presence import present
+from fondation_worker.redact import Redactor
 from fondation_worker.reload import Reloaded, Reloader
-from fondation_worker.slots import Ends
+from fondation_worker.signals import Asked, heeded
+from fondation_worker.standby import stand_by
 from fondation_worker.statusline import in_one_line
 from fondation_worker.systemd import Manager
 from fondation_worker.web.control import Controls, control_server
@@ -37,22 +39,47 @@ logger = logging.getLogger(__name__)
 _Reload = Callable[[Mapping[str, str]], Reloaded]
 
 
-async def serve(config: Config, load: Callable[[], Config], manager: Manager) -> bool:
-    """Do jobs until SIGTERM or SIGINT; then drain, and return; a second one ends the drain.
+async def live(
+    load: Callable[[], Config], survey: Callable[[], Survey] | None, manager: Manager
+) -> bool:
+    """Be a worker with the settings that *load* returns, until it is asked to end.
 
-    SIGHUP reads the settings again, by *load*. SIGUSR1 says that this program was replaced on disk:
-    nothing more is claimed, and when running jobs have ended it returns True, for a restart.
-    *manager* is kept told. Raises BadSettings for what only this host can tell of the settings;
-    nothing was started then.
+    With bad ones it stands by, answering where *survey* says; without a *survey* BadSettings is
+    raised, and nothing was started. Returns whether it left for a restart after an upgrade.
+    """
+    asked = heeded()
+    while True:
+        try:
+            config = load()
+            redact = Redactor(secrets_of(config))
+            logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
+            await serve(config, load, manager, asked)
+        except BadSettings as error:
+            if survey is None:
+                raise
+            await stand_by(error.faults, survey, load, asked, to_journal=manager.has_journal)
+        if asked.ends.has_begun:
+            logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
+            return asked.ends.leave.is_set()
+
+
+async def serve(config: Config, load: Callable[[], Config], manager: Manager, asked: Asked) -> None:
+    """Do jobs until *asked* to end; then drain, and return; asked again, end the drain.
+
+    A reload reads the settings again, by *load*. After an upgrade nothing more is claimed, and it
+    returns when running jobs have ended. *manager* is kept told. Raises BadSettings for what only
+    this host can tell of the settings; nothing was started then.
     """
     loaded, config = config, settled_on_this_host(config)
     worker_id = config.worker_id or kept_label(config.state_dir)
     instance = f"{worker_id}-{secrets.token_hex(4)}"
-    ends, reload_asked, metrics = Ends(), asyncio.Event(), Metrics()
-    _heed_signals(ends, reload_asked)
+    ends, metrics = asked.ends, Metrics()
     logs.of(instance)
     words = "fondation-worker %s starts as %s"
     logger.info(words, __version__, instance, extra=events.STARTED.extra)
+    if is_image() and os.geteuid() == 0:
+        words = "this container runs as root, and so do its jobs' runs: leave --user 0 out"
+        logger.warning(words)
     if config.key_travels_in_the_open():
         logger.warning("CONVEX_URL is http: whoever is on the way can read this worker's key")
     manager.has_status("starting: clearing what an earlier life has left")
@@ -78,19 +105,9 @@ async def serve(config: Config, load: Callable[[], Config], manager: Manager) ->
                 changed=process.worker.changed,
                 contact=convex.first_contact.wait,
             ),
-            _beside(process, reload, reload_asked, ends),
+            _beside(process, reload, asked),
         ):
             await process.worker.work()
-    logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
-    return ends.leave.is_set()
-
-
-def _heed_signals(ends: Ends, reload_asked: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ends.ask)
-    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)
-    loop.add_signal_handler(signal.SIGUSR1, ends.leave.set)
 
 
 @asynccontextmanager
@@ -145,19 +162,18 @@ def _reload(
 async def _beside(
     process: Process,
     reload: _Reload,
-    reload_asked: asyncio.Event,
-    ends: Ends,
+    asked: Asked,
 ) -> AsyncIterator[None]:
     """Do what goes on beside the work while the body runs."""
 
     async def heed_upgrade() -> None:
-        await ends.leave.wait()
+        await asked.ends.leave.wait()
         process.listener.retire()
 
     async def heed_hangup() -> None:
         while True:
-            await reload_asked.wait()
-            reload_asked.clear()
+            await asked.reload.wait()
+            asked.reload.clear()
             try:
                 reload({})
             except Exception:  # it must not end the jobs that run

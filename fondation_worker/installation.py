@@ -105,6 +105,8 @@ def advice(setting: Setting) -> str:
     if not is_image():
         return f"for example: {setting.example}"
     if setting.secret:
+        if MOUNTED_SECRETS.exists() and not os.access(MOUNTED_SECRETS, os.X_OK):
+            return f"user {os.geteuid()} may not look into {MOUNTED_SECRETS}, if it is there"
         file = SECRET_FILES[setting.name]
         mount = f"-v /srv/{file}:{MOUNTED_SECRETS / file}:ro"
         return f"add {mount}, a file with {setting.example}"

@@ -61,7 +61,7 @@ class Login:
         if left > 0:
             state = f"expires in {length(left)}, sooner than a job may end"
         where = f"the login in {str(self.directory)!r}"
-        return f"{where} {state}, and {hindrance}; {_to_log_in(self.directory)}"
+        return f"{where} {state}, and {hindrance}; {to_log_in(self.directory)}"
 
 
 def read_login(directory: Path) -> Login:
@@ -69,7 +69,7 @@ def read_login(directory: Path) -> Login:
     file = directory / FILE
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))["claudeAiOauth"]
-        good, renewable = (float(kept.get(name) or "inf") / 1000 for name in _TIMES)
+        good, renewable = (_time(kept.get(name)) for name in _TIMES)
         login = Login(
             directory=directory,
             token=_token(kept["accessToken"]),
@@ -111,6 +111,14 @@ def why_not(credential: Credential, *, now: float, reserve: float) -> str | None
     return login.trouble(now=now, reserve=min(reserve, MOST_RESERVE))
 
 
+def _time(written: object) -> float:
+    """Return the seconds of a time in the file; infinite if there is none. Raises ValueError."""
+    seconds = float(str(written or "inf")) / 1000  # as text: of 400 digits it is infinite, too
+    if not seconds >= 0:  # no time before 1970, and no NaN, which JSON as Python reads it has
+        raise ValueError("that is no time")
+    return seconds
+
+
 def _token(text: str) -> str:
     """Return *text* if an environment can hold it; raise ValueError."""
     if not re.fullmatch(r"[\x21-\x7e]+", text):
@@ -130,7 +138,7 @@ def _in_words(error: Exception, directory: Path) -> str:
             words = f"the login {file!r} cannot be read: {error.strerror}"
         case _:
             words = f"{file!r} holds no login that can be read"
-    return f"{words}; {_to_log_in(directory)}"
+    return f"{words}; {to_log_in(directory)}"
 
 
 def _to_open(directory: Path) -> str:
@@ -141,7 +149,7 @@ def _to_open(directory: Path) -> str:
     return f"as root: chown -R {user} {str(directory)!r}"
 
 
-def _to_log_in(directory: Path) -> str:
+def to_log_in(directory: Path) -> str:
     """Return how to come to a login, or to another credential."""
     if not is_image():
         return (

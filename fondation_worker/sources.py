@@ -156,9 +156,16 @@ def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> s
     try:
         return Path(texts[name_file]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        whose = f"; it must be one that user {os.geteuid()} may read" if is_image() else ""
-        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}{whose}")
+        how = _mended(error) if is_image() else ""
+        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}{how}")
         return None
+
+
+def _mended(error: Exception) -> str:
+    """Return what makes a file that is mounted into a container one that can be read."""
+    if isinstance(error, IsADirectoryError):  # what docker makes where the host has nothing
+        return "; on the host: rmdir it, write the file, and start the container again"
+    return f"; it must be one that user {os.geteuid()} may read"
 
 
 def missing(settings: Iterable[Setting], values: Mapping[str, Any], faults: list[str]) -> None:

@@ -8,7 +8,6 @@ secrets, a login, who may write to a volume.
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,13 +21,13 @@ from fondation_worker.errors import BadSettings
 from fondation_worker.exposition import Exposition
 from fondation_worker.family import FamilyBook
 from fondation_worker.history import History
-from fondation_worker.host import faults_of_this_host, memory, settled_on_this_host
+from fondation_worker.host import faults_of_this_host, kept_label, memory, settled_on_this_host
 from fondation_worker.installation import hostname
 from fondation_worker.metrics import Metrics
 from fondation_worker.redact import Redactor
 from fondation_worker.settings import SETTINGS
+from fondation_worker.signals import Asked
 from fondation_worker.snapshot import ClaudeState, ConvexState, Host, OutboxState, Snapshot
-from fondation_worker.systemd import Manager
 from fondation_worker.web.pages import STREAMS, pages_of
 from fondation_worker.web.server import web_server
 
@@ -38,63 +37,55 @@ LOOK = 5.0  # seconds between two looks at whether the settings can be used by n
 
 
 async def stand_by(
-    faults: list[str], survey: Callable[[], Survey], load: Callable[[], Config], manager: Manager
-) -> bool:
+    faults: list[str],
+    survey: Callable[[], Survey],
+    load: Callable[[], Config],
+    asked: Asked,
+    *,
+    to_journal: bool,
+) -> None:
     """Answer over HTTP that no job is taken because of *faults*, until *load* finds none.
 
-    Then return True; False when SIGTERM or SIGINT came first. SIGHUP has it look at once. It
-    answers where *survey* says, as far as that can be read.
+    Return then, or when this process is *asked* to end; a reload has it look at once. It answers
+    where *survey* says, as far as that can be read.
     """
     known = survey().values
     secrets = [known.get(setting.name) for setting in SETTINGS if setting.secret]
     style, level = known.get("LOG_FORMAT", "text"), known.get("LOG_LEVEL", "info")
-    logs.set_up(style, level, Redactor(filter(None, secrets)), to_journal=manager.has_journal)
-    waiting, wakes = _Waiting(known), _Wakes()
+    logs.set_up(style, level, Redactor(filter(None, secrets)), to_journal=to_journal)
+    waiting = _Waiting(known)
     waiting.because_of(_faults(survey, load) or faults)
     pages = pages_of(waiting.look, History(Path(os.devnull)), Exposition(Metrics(), waiting.look))
     async with web_server(known.get("HEALTH_ADDRESS"), pages, streams=STREAMS):
-        while await wakes.look_again():
+        while await _look_again(asked):
             if not (faults := await asyncio.to_thread(_faults, survey, load)):
                 logger.info("the settings can be used now", extra=events.RESUMED.extra)
-                return True
+                return
             waiting.because_of(faults)
-    logger.info("fondation-worker has stopped", extra=events.STOPPED.extra)
-    return False
 
 
 def _faults(survey: Callable[[], Survey], load: Callable[[], Config]) -> list[str]:
-    """Return everything that is wrong with the settings, so that it can be mended at once."""
+    """Return everything that is wrong with the settings, so that it can be mended at once.
+
+    What the start itself would refuse is wrong as well.
+    """
     try:
-        settled_on_this_host(load())
+        config = settled_on_this_host(load())
+        if not config.worker_id:
+            kept_label(config.state_dir)
     except BadSettings as error:
         others = [fault for fault in faults_of_this_host(survey()) if fault not in error.faults]
         return [*error.faults, *others]
     return []
 
 
-class _Wakes:
-    """What ends the sleep between two looks."""
-
-    def __init__(self) -> None:
-        self._stops = False
-        self._woken = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._woken.set)
-
-    def _stop(self) -> None:
-        self._stops = True
-        self._woken.set()
-
-    async def look_again(self) -> bool:
-        """Wait until it is time for a look; return False when it is time to stop."""
-        if not self._stops:  # it may have come during the last look
-            self._woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self._woken.wait()
-        return not self._stops
+async def _look_again(asked: Asked) -> bool:
+    """Wait until it is time for a look; return False when it is time to end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK):
+            await asked.anything()
+    asked.reload.clear()
+    return not asked.ends.has_begun
 
 
 class _Waiting:

@@ -26,8 +26,8 @@ ORDER = (
     *("trace", "claude_package", "invocation", "claude", "probing"),
     *("pause", "gate", "queue", "board", "lease", "livelog"),
     *("handin", "refused", "outbox"),  # steps
-    *("presence", "pipeline", "ledger", "slots"),  # flow
-    *("diagnosis", "lookout", "caretaker", "assembly", "daemon", "standby"),
+    *("presence", "pipeline", "ledger", "slots", "signals"),  # flow
+    *("diagnosis", "lookout", "caretaker", "assembly", "standby", "daemon"),
     *("control_client", "operator", "saving"),  # the operator's side
     *("privileges", "claude_tarball", "claude_install"),
     *("cli.flags", "cli.main", "cli", "__main__"),

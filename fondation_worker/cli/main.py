@@ -4,8 +4,8 @@ import asyncio
 import faulthandler
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,7 @@ import click
 
 from fondation_worker import __version__
 from fondation_worker.cli.flags import config_option, instance_option, setting_flags
-from fondation_worker.config import Config, Survey, load, secrets_of, survey
+from fondation_worker.config import load, survey
 from fondation_worker.errors import BadSettings
 from fondation_worker.host import drop_environment
 from fondation_worker.installation import KEPT_SECRETS, SECRET_FILES, Instance, is_image
@@ -92,13 +92,17 @@ def run(
     a restart after an upgrade; 78 bad settings, every fault is listed, nothing was started.
     """
     faulthandler.enable()
+    _heed_early()
     said = {name: text for name, text in flags.items() if text}
     sources: dict[str, Any] = {"flags": said, "file": file, "instance": instance}
     again = partial(load, dict(os.environ), **sources)  # what a reload reads, too
     what_there_is = partial(survey, dict(os.environ), **sources) if stand_by else None
     with closing(Manager.of(os.environ)) as manager:
         try:
-            has_left = _serve(again, what_there_is, manager)
+            drop_environment()  # before anything is imported that reads it, or hands it to a child
+            from fondation_worker import daemon  # noqa: PLC0415
+
+            has_left = asyncio.run(daemon.live(again, what_there_is, manager))
         except BadSettings as error:
             _tell_faults(error.faults, instance, manager)
             sys.exit(EXIT_BAD_SETTINGS)
@@ -111,30 +115,10 @@ def run(
     sys.exit(EXIT_UPGRADED if has_left else 0)
 
 
-def _serve(
-    load_again: Callable[[], Config], what_there_is: Callable[[], Survey] | None, manager: Manager
-) -> bool:
-    """Be the daemon; return whether it left for a restart.
-
-    With bad settings it stands by, answering where *what_there_is* of them says; without that it
-    raises BadSettings.
-    """
-    drop_environment()  # before anything is imported that reads it, or hands it to a child
-    while True:
-        try:
-            config = load_again()
-            from fondation_worker import daemon, logs  # noqa: PLC0415
-
-            redact = Redactor(secrets_of(config))
-            logs.set_up(config.log_format, config.log_level, redact, to_journal=manager.has_journal)
-            return asyncio.run(daemon.serve(config, load_again, manager))
-        except BadSettings as error:
-            if what_there_is is None:
-                raise
-            from fondation_worker.standby import stand_by  # noqa: PLC0415
-
-            if not asyncio.run(stand_by(error.faults, what_there_is, load_again, manager)):
-                return False
+def _heed_early() -> None:
+    """Until there is a loop for signals: a stop is one, and a reload has nothing to read yet."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _tell_faults(faults: list[str], instance: Instance | None, manager: Manager) -> None:

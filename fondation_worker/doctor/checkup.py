@@ -85,7 +85,7 @@ async def _cli(known: Known) -> Sequence[Finding]:
             return [version, *canaries]
     except OSError as failure:
         words = f"no run could be made: {failure}"
-        return [error(RUN, words, f"is there room below {tempfile.gettempdir()}?")]
+        return [error(RUN, words, "is there room for temporary files, below /tmp?")]
 
 
 def _places(top: Path) -> tuple[Workspace, Path, Path]:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from fondation_worker.config import Credential
 from fondation_worker.doctor.findings import Finding, error, ok, warning
-from fondation_worker.login import Unusable, read_login
+from fondation_worker.login import Unusable, read_login, to_log_in
 from fondation_worker.words import ago
 
 CREDENTIAL = "credential"
 _KEY, _TOKEN = "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"
 _PREFIXES = {"sk-ant-oat": _TOKEN, "sk-ant-api": _KEY}
 _KINDS = {_KEY: "an API key", _TOKEN: "a token of `claude setup-token`"}
-_LOG_IN = "log the CLI in again as the worker's user (claude auth login), or set a token or key"
 
 
 def look_at_credential(credential: Credential | None, now: float) -> Sequence[Finding]:
@@ -44,7 +43,9 @@ def judge_login(directory: Path, now: float) -> Finding:
     where = f"the login in {directory}"
     until = "never" if login.until == float("inf") else ago(login.until * 1000, now * 1000)
     if login.until <= now:
-        return error(CREDENTIAL, f"{where} has expired ({until})", _LOG_IN)
+        return error(CREDENTIAL, f"{where} has expired ({until})", to_log_in(directory))
     if login.hindrance is None:
         return ok(CREDENTIAL, f"{where}, which the CLI renews by itself")
-    return warning(CREDENTIAL, f"{where} expires {until}, and {login.hindrance}", _LOG_IN)
+    return warning(
+        CREDENTIAL, f"{where} expires {until}, and {login.hindrance}", to_log_in(directory)
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from tests.fleet.containers import COMPOSE, SECRETS, composed, seconds
 
 # What is not said to docker, or not to the one of these tests.
-LEFT_OUT = {"build", "image", "profiles", "logging", "cpus", "init", "scale"}
+LEFT_OUT = {"build", "image", "profiles", "logging", "cpus", "init", "scale", "healthcheck"}
 
 
 class Project:

@@ -1,11 +1,12 @@
 """What is missing or wrong in a container is no crash: it is told, with what to add."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.image.dock import Dock
-from tests.logins import login
+from tests.logins import TOKEN, login
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,7 +33,17 @@ async def test_a_read_only_login_does_jobs(dock: Dock) -> None:
     creds = dock.log_in("creds-good")
     mount = ("-v", f"{creds}:/home/worker/.claude:ro")
     await dock.start("reads", *mount, model=False)
-    await dock.outside.completed(await dock.outside.enqueue("with a login"))
+    job_id = await dock.outside.enqueue_held("with a login")
+    await dock.outside.asked("with a login")
+    (told,) = [
+        Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
+        for pid in await dock.docker.container("reads").processes()
+        if Path(f"/proc/{pid}/exe").readlink().name == "claude"
+    ]
+    assert f"CLAUDE_CODE_OAUTH_TOKEN={TOKEN}" in told
+    assert "CLAUDE_CONFIG_DIR=/home/worker/.claude" not in told
+    dock.outside.release("with a login")
+    await dock.outside.completed(job_id)
     assert os.listdir(dock.srv / "creds-good") == [".credentials.json"]  # noqa: PTH208
     await dock.remove("reads")
 
@@ -77,8 +88,8 @@ async def test_another_user_without_a_directory_is_told_how_to_give_it_one(dock:
     """What docker makes belongs to the image's user."""
     await dock.start("stranger", "--user=2000")
     said = await dock.stands_by("stranger", "STATE_DIR: '/var/lib/fondation-worker/state'")
-    assert "sudo install -d -m 700 -o 2000 -g 2000 /srv/fondation-worker" in said
-    assert "-v /srv/fondation-worker:/var/lib/fondation-worker" in said
+    assert "sudo install -d -m 700 -o 2000 -g 2000 /srv/fondation-state" in said
+    assert "-v /srv/fondation-state:/var/lib/fondation-worker" in said
     await dock.remove("stranger")
 
 
@@ -86,6 +97,9 @@ async def test_a_read_only_root_without_memory_for_work_is_told(dock: Dock) -> N
     """With what to add."""
     await dock.start("tight", "--read-only")
     assert "add --tmpfs /tmp" in await dock.stands_by("tight", "TEMP_DIR: '/tmp/fondation/work'")
+    doctor = await dock.docker("exec", "tight", "fondation-worker", "doctor", check=False)
+    assert "is there room for temporary files" in doctor.out
+    assert "a fault of this program" not in doctor.out
     await dock.remove("tight")
 
 

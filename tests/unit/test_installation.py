@@ -215,21 +215,52 @@ def test_in_the_image_each_fault_says_what_to_add() -> None:
     ]
 
 
-@pytest.mark.usefixtures("in_image")
-def test_in_the_image_what_cannot_be_written_says_what_to_mount() -> None:
-    """Read-only, or another user's: for the user that the container has."""
+def faults_in_image(**settings: str) -> str:
+    """Return what is wrong here with *settings*, for a container's operator."""
     environ = {
         "CONVEX_URL": "https://happy.convex.cloud",
         "WORKER_KEY": "a-key-of-this-worker",
         "ANTHROPIC_API_KEY": "placeholder-of-a-key",
         "CLAUDE_CLI": "/nonexistent/claude",
-        "STATE_DIR": "/proc/fondation/state",
-        "TEMP_DIR": "/proc/fondation/work",
+        **settings,
     }
     with pytest.raises(BadSettings) as refused:
         settled_on_this_host(load(environ))
-    said, user = "\n".join(refused.value.faults), os.geteuid()
-    assert f"install -d -m 700 -o {user} -g {user} /srv/fondation" in said
-    assert "-v /srv/fondation:/proc/fondation" in said
-    assert "add --tmpfs /proc/fondation/work" in said
+    return "\n".join(refused.value.faults)
+
+
+@pytest.mark.usefixtures("in_image")
+def test_in_the_image_what_cannot_be_written_says_what_to_mount() -> None:
+    """Read-only, or another user's: for the user that the container has."""
+    said = faults_in_image(STATE_DIR="/proc/fondation", TEMP_DIR="/proc/work/of-this")
+    user = os.geteuid()
+    for kept, place in (("state", "/proc/fondation"), ("work", "/proc/work/of-this")):
+        made = f"sudo install -d -m 700 -o {user} -g {user} /srv/fondation-{kept}; then add"
+        assert f"{made} -v /srv/fondation-{kept}:{place}\n" in said
+        assert f"what is mounted at {place}: sudo chown -R {user}:{user} it" in said
     assert "WITH_CLAUDE=0" in said
+
+
+@pytest.mark.usefixtures("in_image")
+def test_in_the_image_a_directory_of_others_is_never_left_for_one_that_is_lost(
+    tmp_path: Path,
+) -> None:
+    """Results wait in STATE_DIR; /var/tmp is gone with its container."""
+    state, work = tmp_path / "state", tmp_path / "work"
+    for place, owner, mode in ((state, os.geteuid(), 0o770), (work, 12345, 0o777)):
+        place.mkdir()
+        os.chown(place, owner, -1) if os.geteuid() == 0 else None
+        place.chmod(mode)
+    said = faults_in_image(STATE_DIR=str(state), TEMP_DIR=str(work))
+    assert f"in here: chmod go-w {state}" in said
+    if os.geteuid() == 0:
+        assert f"add -e TEMP_DIR={work}/own" in said
+    assert "/var/tmp" not in said  # noqa: S108 no place is made there
+
+
+@pytest.mark.usefixtures("in_image")
+def test_a_directory_that_docker_made_of_a_secret_is_told(tmp_path: Path) -> None:
+    """It does so where the host has no such file; a file that is put there then lies inside."""
+    with pytest.raises(BadSettings) as refused:
+        load({"CONVEX_URL": "https://happy.convex.cloud", "WORKER_KEY_FILE": str(tmp_path)})
+    assert "rmdir it, write the file, and start the container again" in refused.value.faults[0]

@@ -1,6 +1,7 @@
 """A login of the CLI: read where it lies, and judged by who renews it."""
 
 import json
+import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -109,7 +110,32 @@ def test_the_advice_is_for_where_one_is(
         read_login(tmp_path)
 
 
-@given(st.binary(max_size=300) | st.from_regex(r'\{"claudeAiOauth": ?\{.*\}\}').map(str.encode))
+@pytest.mark.parametrize("time", ["NaN", "-Infinity", "-1", "[1]", "true"])
+def test_a_time_that_is_none_is_no_login(tmp_path: Path, time: str) -> None:
+    """It would have expired "nan s ago"."""
+    kept = f'{{"claudeAiOauth": {{"accessToken": "{TOKEN}", "expiresAt": {time}}}}}'
+    (tmp_path / FILE).write_text(kept, encoding="utf-8")
+    with pytest.raises(Unusable, match="holds no login"):
+        read_login(tmp_path)
+
+
+def test_a_time_of_400_digits_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    """It is later than any other."""
+    credential = written(tmp_path, expiresAt=10**400, refreshToken="")
+    assert why_not(credential, now=9 * HOUR, reserve=HOUR) is None
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+)
+LOGINS = st.fixed_dictionaries(
+    {"accessToken": st.just(TOKEN) | VALUES},
+    optional=dict.fromkeys(("refreshToken", "expiresAt", "refreshTokenExpiresAt"), VALUES),
+).map(lambda kept: {"claudeAiOauth": kept})
+
+
+@given(st.binary(max_size=300) | (VALUES | LOGINS).map(lambda value: json.dumps(value).encode()))
 def test_whatever_the_file_holds_it_is_a_login_or_none(content: bytes) -> None:
     """A file that a crash has torn, or another version has written."""
     with tempfile.TemporaryDirectory() as name:
@@ -118,4 +144,8 @@ def test_whatever_the_file_holds_it_is_a_login_or_none(content: bytes) -> None:
             found: object = read_login(Path(name))
         except Unusable as trouble:
             found = str(trouble)
-    assert isinstance(found, Login) or "holds no login" in str(found)
+    if isinstance(found, Login):
+        said = found.trouble(now=0, reserve=HOUR) or ""
+        assert not re.search(r"\b(nan|inf) ", said)
+    else:
+        assert "holds no login" in str(found)
