@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,15 @@ class Dock:
         assert (await self.state(name))["Status"] == "running"
         assert self.docker.container(name).restarts == 0
         return said
+
+    async def runs_of_claude(self, name: str) -> list[int]:
+        """Return the processes of the CLI in a container, as this host sees them."""
+        found = []
+        for pid in await self.docker.container(name).processes():
+            with suppress(OSError):  # it has ended
+                if Path(f"/proc/{pid}/exe").readlink().name == "claude":
+                    found.append(pid)
+        return found
 
     async def state(self, name: str) -> dict[str, Any]:
         """Return what `docker inspect` says of a container's state."""

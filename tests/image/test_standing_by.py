@@ -35,11 +35,8 @@ async def test_a_read_only_login_does_jobs(dock: Dock) -> None:
     await dock.start("reads", *mount, model=False)
     job_id = await dock.outside.enqueue_held("with a login")
     await dock.outside.asked("with a login")
-    (told,) = [
-        Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
-        for pid in await dock.docker.container("reads").processes()
-        if Path(f"/proc/{pid}/exe").readlink().name == "claude"
-    ]
+    (pid,) = await dock.runs_of_claude("reads")
+    told = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
     assert f"CLAUDE_CODE_OAUTH_TOKEN={TOKEN}" in told
     assert "CLAUDE_CONFIG_DIR=/home/worker/.claude" not in told
     dock.outside.release("with a login")

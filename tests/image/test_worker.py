@@ -84,9 +84,8 @@ async def test_what_a_killed_cli_leaves_is_killed_and_reaped(dock: Dock) -> None
     job_id = await dock.outside.enqueue_held("orphans")
     await dock.outside.asked("orphans")
     assert "sleep 4242" in await commands(dock, "orphans")
-    for pid in await dock.docker.container("orphans").processes():
-        if Path(f"/proc/{pid}/exe").readlink().name == "claude":
-            os.kill(pid, signal.SIGKILL)
+    for pid in await dock.runs_of_claude("orphans"):
+        os.kill(pid, signal.SIGKILL)
     row = await dock.outside.job_in(job_id, "pending")
     assert "killed" in str(row["lastError"])
     assert "sleep 4242" not in await commands(dock, "orphans")
