@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
             "--identity-label=false",  # which names the version of buildah
+            f"--ulimit=nofile={_open_files()}",  # its own idea may be more than this host allows
             f"--volume={home}:{HOME}",
             f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
@@ -97,6 +99,11 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
             *("--file", TOP / dockerfile, "--tag", name, TOP),
             **environment(),
         )
+
+
+def _open_files() -> str:
+    """Return how many files a process may have open here, in buildah's words."""
+    return ":".join(map(str, resource.getrlimit(resource.RLIMIT_NOFILE)))
 
 
 @contextmanager
