@@ -91,7 +91,7 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
             "--identity-label=false",  # which names the version of buildah
-            f"--ulimit=nofile={_open_files()}",  # its own idea may be more than this host allows
+            *_limits(),
             f"--volume={home}:{HOME}",
             f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
@@ -101,9 +101,10 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
         )
 
 
-def _open_files() -> str:
-    """Return how many files a process may have open here, in buildah's words."""
-    return ":".join(map(str, resource.getrlimit(resource.RLIMIT_NOFILE)))
+def _limits() -> Iterator[str]:
+    """Yield buildah's options for this host's own limits: it may want more than a host allows."""
+    for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        yield f"--ulimit={name}={':'.join(map(str, resource.getrlimit(kind)))}"
 
 
 @contextmanager
