@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from devtools.deb import PASSED_ON
 from devtools.roots import SUITES, TOP, cache, root, run
-from devtools.storage import buildah, container, environment, has, mounted
+from devtools.storage import buildah, container, environment, has, limits, mounted
 from devtools.tree import digest
 
 NAME = "localhost/fondation-worker"
@@ -91,7 +90,7 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
             # The other format, OCI's, has no place for a health check.
             *("buildah", "build", "--format=docker", "--pull=never", "--no-cache", "--force-rm"),
             "--identity-label=false",  # which names the version of buildah
-            *_limits(),
+            *limits(),
             f"--volume={home}:{HOME}",
             f"--ignorefile={TOP / _ignored(dockerfile)}",
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
@@ -99,12 +98,6 @@ def _build(name: str, dockerfile: str, arguments: Mapping[str, str], *options: s
             *("--file", TOP / dockerfile, "--tag", name, TOP),
             **environment(),
         )
-
-
-def _limits() -> Iterator[str]:
-    """Yield buildah's options for this host's own limits: it may want more than a host allows."""
-    for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        yield f"--ulimit={name}={':'.join(map(str, resource.getrlimit(kind)))}"
 
 
 @contextmanager

@@ -5,12 +5,15 @@ something there gives it a name that means the same in each.
 """
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from devtools.roots import cache
+
+ENOUGH = 16384  # open files, and processes, for any command of a build
 
 CONFIGURATION = """\
 [storage]
@@ -38,6 +41,17 @@ def environment() -> dict[str, str]:
     }
 
 
+def limits() -> Iterator[str]:
+    """Yield the options of a build that limit its commands to what a host like this one allows.
+
+    Debian 13's buildah would raise both to a million, which needs rights that root may not have.
+    """
+    for name, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        _, most = resource.getrlimit(kind)
+        allowed = ENOUGH if most == resource.RLIM_INFINITY else min(most, ENOUGH)
+        yield f"--ulimit={name}={allowed}:{allowed}"
+
+
 def buildah(*words: str | Path) -> str:
     """Run buildah in the storage; return what it printed, or raise CalledProcessError."""
     argv = ("buildah", *words)
@@ -53,7 +67,7 @@ def has(image: str) -> bool:
 @contextmanager
 def container(image: str) -> Iterator[str]:
     """Give the name of a new container of *image*, in which nothing runs; remove it at the end."""
-    name = buildah("from", "--pull-never", image)
+    name = buildah("from", "--pull-never", *limits(), image)
     try:
         yield name
     finally:

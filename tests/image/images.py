@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devtools.storage import environment
+from devtools.storage import environment, limits
 
 
 class Failed(Exception):
@@ -79,6 +79,7 @@ class Images:
     def build(self, build: Build) -> str:
         """Build an image from what is in the storage, and return its id; raise Failed."""
         words = ["buildah", "build", "--quiet", "--format=docker", "--pull=never"]
+        words += limits()
         words += [f"--build-arg={argument}" for argument in build.arguments]
         words += [f"--file={build.file}", str(build.context)]
         done = subprocess.run(

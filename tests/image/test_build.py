@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 from devtools import image as building
 from devtools.roots import TOP, cache
-from devtools.storage import CONFIGURATION, buildah, container, environment, has
+from devtools.storage import CONFIGURATION, buildah, container, environment, has, limits
 from devtools.tree import listed
 from fondation_worker import __version__
 from fondation_worker.claude_package import LOCK, pinned_version
@@ -106,7 +106,7 @@ def aside(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def build(aside: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Build with this tree as the context."""
-    argv = ("buildah", "build", "--pull=never", *options, str(TOP))
+    argv = ("buildah", "build", "--pull=never", *limits(), *options, str(TOP))
     return subprocess.run(argv, env=aside, capture_output=True, text=True, check=False)
 
 
