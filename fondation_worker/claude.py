@@ -10,12 +10,12 @@ from fondation_worker.account import Account
 from fondation_worker.clock import boottime
 from fondation_worker.errors import ClaudeFailed, DiskTrouble, JobError, OutOfMemory
 from fondation_worker.invocation import Setup, order_for
-from fondation_worker.login import TOKEN_KIND
 from fondation_worker.memory import kills
 from fondation_worker.metrics import Metrics
 from fondation_worker.redact import Redactor
 from fondation_worker.result import Usage
 from fondation_worker.runner import Ended, Order, Room, Run
+from fondation_worker.sources import TOKEN_KIND
 from fondation_worker.stall import Limits, Watch
 from fondation_worker.telling import for_log, in_words
 from fondation_worker.trace import Seen, Trace

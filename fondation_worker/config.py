@@ -12,12 +12,11 @@ from fondation_worker.installation import (
     Instance,
     advice,
     hostname,
-    is_image,
     is_packaged,
     secret_files,
 )
 from fondation_worker.settings import CONTROL_SETTINGS, OPERATOR_KEY, OPERATOR_SETTINGS, SETTINGS
-from fondation_worker.sources import CREDENTIAL_KINDS, Sources, missing, read
+from fondation_worker.sources import CREDENTIAL_KINDS, TOKEN_KIND, Sources, missing, read
 
 __all__ = [
     "CREDENTIAL_KINDS",
@@ -244,15 +243,10 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
         faults.append(f"{' and '.join(set_kinds)} are both set; keep one")
     is_known = set_kinds or LOGIN_KIND in values
     if not is_known and not any(kind in said for kind in (*CREDENTIAL_KINDS, LOGIN_KIND)):
-        how = (
-            "for example: CLAUDE_CODE_OAUTH_TOKEN_FILE=/etc/fondation-worker/token, with what"
-            " `claude setup-token` printed"
-        )
-        if is_image():
-            how = advice(next(each for each in SETTINGS if each.name == CREDENTIAL_KINDS[1]))
+        (token,) = (setting for setting in SETTINGS if setting.name == TOKEN_KIND)
         faults.append(
             "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (or the same with _FILE) is not set;"
-            f" {how}"
+            f" {advice(token)}"
         )
 
 

@@ -103,6 +103,9 @@ def is_image() -> bool:
 def advice(setting: Setting) -> str:
     """Return how *setting* may be set here: in the container image, by what `docker run` takes."""
     if not is_image():
+        if setting.secret:
+            place = ETC / SECRET_FILES[setting.name]
+            return f"for example: {setting.name}_FILE={place}, with {setting.example}"
         return f"for example: {setting.example}"
     if setting.secret:
         if MOUNTED_SECRETS.exists() and not os.access(MOUNTED_SECRETS, os.X_OK):

@@ -12,14 +12,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fondation_worker.config import CREDENTIAL_KINDS, Credential
+from fondation_worker.config import Credential
 from fondation_worker.errors import CredentialRefused
 from fondation_worker.installation import is_image
+from fondation_worker.sources import TOKEN_KIND
 from fondation_worker.words import length
 
 FILE = ".credentials.json"
 _TIMES = ("expiresAt", "refreshTokenExpiresAt")  # milliseconds; what is not said has no end
-TOKEN_KIND = CREDENTIAL_KINDS[1]
 MOST_RESERVE = 3600.0  # seconds that an access token must still be good for when a job begins
 _ON_THE_HOST = "/srv/claude-creds"  # where the documents put the login of containers
 

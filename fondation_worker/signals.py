@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fondation_worker.slots import Ends
@@ -13,16 +14,7 @@ class Asked:
 
     ends: Ends = field(default_factory=Ends)
     reload: asyncio.Event = field(default_factory=asyncio.Event)  # who heeds it clears it
-
-    async def anything(self) -> None:
-        """Wait until something is asked for."""
-        waited = [each.wait() for each in (self.ends.stop, self.ends.leave, self.reload)]
-        tasks = [asyncio.ensure_future(each) for each in waited]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+    anything: asyncio.Event = field(default_factory=asyncio.Event)  # so does who waits for it
 
 
 def heeded() -> Asked:
@@ -32,8 +24,16 @@ def heeded() -> Asked:
     was replaced on disk; SIGHUP asks to read the settings again.
     """
     asked, loop = Asked(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.ends.ask)
-    loop.add_signal_handler(signal.SIGHUP, asked.reload.set)
-    loop.add_signal_handler(signal.SIGUSR1, asked.ends.leave.set)
+
+    def heed(ask: Callable[[], None]) -> None:
+        ask()
+        asked.anything.set()
+
+    for number, ask in (
+        (signal.SIGTERM, asked.ends.ask),
+        (signal.SIGINT, asked.ends.ask),
+        (signal.SIGHUP, asked.reload.set),
+        (signal.SIGUSR1, asked.ends.leave.set),
+    ):
+        loop.add_signal_handler(number, heed, ask)
     return asked

@@ -17,6 +17,7 @@ from fondation_worker.settings import OPERATOR_KEY, SETTINGS, Setting
 
 SECTION = "worker"
 CREDENTIAL_KINDS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+KEY_KIND, TOKEN_KIND = CREDENTIAL_KINDS
 IN_A_FILE = (*SETTINGS, OPERATOR_KEY)  # one INI file serves the worker and its operator
 
 

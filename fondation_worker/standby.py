@@ -83,7 +83,8 @@ async def _look_again(asked: Asked) -> bool:
     """Wait until it is time for a look; return False when it is time to end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LOOK):
-            await asked.anything()
+            await asked.anything.wait()
+    asked.anything.clear()
     asked.reload.clear()
     return not asked.ends.has_begun
 

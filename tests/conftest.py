@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from devtools.roots import SUITES
+
 settings.register_profile("patient", deadline=None)  # machines differ; speed is no property here
 settings.load_profile("patient")
 
@@ -18,6 +20,28 @@ settings.load_profile("patient")
 for name in list(os.environ):
     if name.startswith(("ANTHROPIC", "CLAUDE")):
         del os.environ[name]
+
+
+SYSTEM = ("tests/image/", "tests/system/")  # what needs a booted root or an image
+SYSTEM_LIMIT = 1800  # seconds: either may have to be made for the first; each wait has its own
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is heeded
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a booted root or an image: with that, with a limit, and for root alone."""
+    for item in items:
+        if not item.nodeid.startswith(SYSTEM):
+            continue
+        item.add_marker(pytest.mark.system)
+        item.add_marker(pytest.mark.timeout(SYSTEM_LIMIT))
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="Debian roots and containers need root"))
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def suite(request: pytest.FixtureRequest) -> str:
+    """Name the Debian that a test is about."""
+    return str(request.param)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -28,7 +52,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
-        if not file.startswith(("tests/image/", "tests/system/")):
+        if not file.startswith(SYSTEM):
             return nodeid
         suite, _, _ = test.partition("[")[2].rstrip("]").partition("-")
         return f"{file} {suite}"

@@ -33,6 +33,7 @@ from fondation_worker.doctor.waiting import OUTBOX, look_at_neighbours, look_at_
 from fondation_worker.installation import STATE
 from fondation_worker.privileges import own_name
 from fondation_worker.runner.process import ProcessRoom
+from fondation_worker.sources import TOKEN_KIND
 from fondation_worker.workspace import Workspace
 
 USER = "user"
@@ -75,7 +76,7 @@ async def _cli(known: Known) -> Sequence[Finding]:
     if cli is None:
         return [no_cli(name)]
     is_secret = known.credential and known.credential.kind in CREDENTIAL_KINDS
-    kind = known.credential.kind if known.credential and is_secret else CREDENTIAL_KINDS[-1]
+    kind = known.credential.kind if known.credential and is_secret else TOKEN_KIND
     try:
         made = tempfile.TemporaryDirectory(prefix="fondation-doctor-", ignore_cleanup_errors=True)
         with made as top:

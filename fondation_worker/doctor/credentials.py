@@ -10,12 +10,12 @@ from pathlib import Path
 from fondation_worker.config import Credential
 from fondation_worker.doctor.findings import Finding, error, ok, warning
 from fondation_worker.login import Unusable, read_login, to_log_in
+from fondation_worker.sources import KEY_KIND, TOKEN_KIND
 from fondation_worker.words import ago
 
 CREDENTIAL = "credential"
-_KEY, _TOKEN = "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"
-_PREFIXES = {"sk-ant-oat": _TOKEN, "sk-ant-api": _KEY}
-_KINDS = {_KEY: "an API key", _TOKEN: "a token of `claude setup-token`"}
+_PREFIXES = {"sk-ant-oat": TOKEN_KIND, "sk-ant-api": KEY_KIND}
+_KINDS = {KEY_KIND: "an API key", TOKEN_KIND: "a token of `claude setup-token`"}
 
 
 def look_at_credential(credential: Credential | None, now: float) -> Sequence[Finding]:
@@ -29,7 +29,7 @@ def look_at_credential(credential: Credential | None, now: float) -> Sequence[Fi
         (kind for prefix, kind in _PREFIXES.items() if credential.value.startswith(prefix)), None
     )
     if looks_like not in {None, credential.kind}:
-        words = f"{credential.kind} holds what looks like {_KINDS[looks_like or _KEY]}"
+        words = f"{credential.kind} holds what looks like {_KINDS[looks_like or KEY_KIND]}"
         return [warning(CREDENTIAL, words, f"set {looks_like} instead")]
     return [ok(CREDENTIAL, f"{_KINDS[credential.kind]} ({credential.kind}); not tried: that costs")]
 

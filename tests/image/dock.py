@@ -19,7 +19,7 @@ from devtools.stack import PLACEHOLDER
 from tests.image.engine import Engine, engine
 from tests.image.images import Build
 from tests.logins import FILE, login
-from tests.system.outside import Outside, outside
+from tests.outside import ENDED, Outside, outside
 
 IMAGE = "fondation-worker"  # what the documents call it
 USER = 1001
@@ -172,6 +172,14 @@ class Dock:
         (found,) = json.loads((await self.docker("inspect", name)).out)
         state: dict[str, Any] = found["State"]
         return state
+
+    async def clear(self) -> None:
+        """Remove every container that is left, and cancel the jobs that it had."""
+        if names := (await self.docker("ps", "-a", "-q")).out.split():
+            await self.remove(*names)
+        for job in await self.outside.queue.jobs(limit=100):
+            if job["status"] not in ENDED:
+                await self.outside.queue.cancel(job["id"])
 
     async def remove(self, *names: str) -> None:
         """Remove containers, and the volumes that nobody named."""

@@ -52,7 +52,7 @@ class Reader:
             elif line.startswith("curl"):
                 await self._looks(line)
             elif line.startswith("sudo install"):
-                await self._shell(line.removeprefix("sudo ").replace("/srv/", f"{self.dock.srv}/"))
+                await self.shell(line.removeprefix("sudo ").replace("/srv/", f"{self.dock.srv}/"))
             else:
                 raise AssertionError(f"what to do about: {line}")
 
@@ -82,10 +82,11 @@ class Reader:
 
     async def _looks(self, line: str) -> None:
         """Ask with curl, and get something to read."""
-        said = await self._shell(f"{line} --silent --show-error --fail")
+        said = await self.shell(f"{line} --silent --show-error --fail")
         assert json.loads(said)
 
-    async def _shell(self, line: str) -> str:
+    async def shell(self, line: str) -> str:
+        """Run a line of the host's own programs; return what it printed."""
         process = await asyncio.create_subprocess_exec(
             *shlex.split(line), cwd=self._home, stdout=asyncio.subprocess.PIPE
         )
@@ -116,6 +117,25 @@ async def test_what_a_document_says_works_as_it_is_written(
             await dock.outside.completed(await dock.outside.enqueue(prompt))
             assert dock.said(reader.started[-1])
             await reader.ends()
+    await dock.docker("volume", "rm", "fondation-state")
+
+
+async def test_a_second_worker_is_the_same_line_with_another_name_and_port(
+    dock: Dock, tmp_path: Path
+) -> None:
+    """Both answer where they were told to, and each by its own name."""
+    dock.log_in("claude-creds")
+    dock.give("worker-key", dock.outside.keys.worker)
+    reader = Reader(dock, tmp_path)
+    (line,) = (
+        line for block in blocks("README.md") for line in block if line.startswith("docker run -d")
+    )
+    await reader.types([line])
+    await reader.types([line.replace("worker-1", "worker-2").replace("8080:8080", "8081:8080")])
+    for name, port in (("worker-1", 8080), ("worker-2", 8081)):
+        said = await reader.shell(f"curl --silent --fail http://localhost:{port}/health")
+        assert json.loads(said)["workerId"] == name
+    await reader.ends()
     await dock.docker("volume", "rm", "fondation-state")
 
 

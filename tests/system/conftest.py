@@ -1,6 +1,5 @@
 """One booted machine for each file of tests and each Debian; the tests of a file share it."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,32 +7,10 @@ import pytest
 import pytest_asyncio
 
 from devtools.deb import built
-from devtools.roots import SUITES
+from tests.outside import Outside, outside
 from tests.system.archive import Archive, archive
 from tests.system.machine import Machine, booted
-from tests.system.outside import Outside, outside
 from tests.system.site import Site, service
-
-HERE = Path(__file__).parent
-LIMIT = 1800  # seconds: roots and packages may have to be made for the first; each wait has its own
-
-
-@pytest.hookimpl(tryfirst=True)  # before `-m` is heeded
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is here; `tests/conftest.py` keeps the tests of a file and a Debian together."""
-    for item in items:
-        if HERE not in item.path.parents:
-            continue
-        item.add_marker(pytest.mark.system)
-        item.add_marker(pytest.mark.timeout(LIMIT))
-        if os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="Debian roots need root"))
-
-
-@pytest.fixture(scope="module", params=SUITES)
-def suite(request: pytest.FixtureRequest) -> str:
-    """Name the Debian that a test is about."""
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 
 from devtools.stack import PLACEHOLDER
+from tests.outside import Outside
 from tests.system.machine import CLAUDE_CLI, Machine
-from tests.system.outside import Outside
 
 ETC = "/etc/fondation-worker"
 WORKER_CONF = f"{ETC}/worker.conf"

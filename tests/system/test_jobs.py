@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.fakes.messages_api import Stall, say
-from tests.system.outside import slowly
+from tests.outside import slowly
 from tests.system.site import Site, service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

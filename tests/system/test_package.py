@@ -8,10 +8,10 @@ import pytest
 
 from fondation_worker.claude_package import package_for_this_host
 from fondation_worker.claude_tarball import by_npm
+from tests.outside import Outside, slowly
 from tests.system.archive import Archive
 from tests.system.conftest import nothing_is_left
 from tests.system.machine import Machine
-from tests.system.outside import Outside, slowly
 from tests.system.site import CREDENTIALS, WORKER_CONF, Site, service, socket_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
