@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from fondation_worker import advice
 from fondation_worker.errors import BadSettings
 from fondation_worker.installation import (
     FOR_ALL,
     Instance,
-    advice,
     hostname,
     is_packaged,
     secret_files,
@@ -246,7 +246,7 @@ def _cross_checks(values: Mapping[str, Any], faults: list[str]) -> None:
         (token,) = (setting for setting in SETTINGS if setting.name == TOKEN_KIND)
         faults.append(
             "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (or the same with _FILE) is not set;"
-            f" {advice(token)}"
+            f" {advice.to_set(token)}"
         )
 
 

@@ -1,7 +1,6 @@
 """What only this host can tell: of the settings, of its disks and memory, of our environment."""
 
 import ctypes
-import errno
 import logging
 import os
 import re
@@ -12,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fondation_worker import durable
+from fondation_worker import advice, durable
 from fondation_worker.admission import Place, Readings
 from fondation_worker.config import CREDENTIAL_KINDS, LOGIN_KIND, Config, Survey
 from fondation_worker.errors import BadSettings
-from fondation_worker.installation import STATE, is_image
 from fondation_worker.login import Unusable, read_login
 from fondation_worker.settings import label
 
@@ -27,13 +25,6 @@ PRESSURE_OF_THE_HOST = Path("/proc/pressure/memory")  # absent where the kernel 
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
-_CLI_OF_A_HOST = "for example: fondation-worker install-claude, or CLAUDE_CLI=/usr/bin/claude"
-_CLI_OF_AN_IMAGE = (
-    "was this image built with WITH_CLAUDE=0? Build one with it, or mount a CLI and name it by"
-    " -e CLAUDE_CLI=PATH"
-)
-_SHARED_WORK = Path("/tmp")  # noqa: S108 an image's own; in it the worker has a place for itself
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", re.MULTILINE)
 _SOME = re.compile(r"^some avg10=([0-9.]+) ", re.MULTILINE)
 
@@ -91,7 +82,7 @@ def _faults(
     for name, directory in (("STATE_DIR", state_dir), ("TEMP_DIR", temp_dir)):
         faults += _directory_faults(name, directory) if directory else ()
     if claude_cli and shutil.which(claude_cli) is None:
-        how = _CLI_OF_AN_IMAGE if is_image() else _CLI_OF_A_HOST
+        how = advice.to_have_the_cli()
         faults.append(f"CLAUDE_CLI: {claude_cli!r} is not a program here; {how}")
     faults += _login_faults(login) if login else ()
     if shutil.which("git") is None:
@@ -116,38 +107,16 @@ def _directory_faults(name: str, directory: Path) -> Iterator[str]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.stat()
     except OSError as error:
-        how = _mount(name, directory) if is_image() else "make it, or name another"
-        how = "make room" if error.errno in _FULL else how
+        how = advice.to_write(name, directory, error)
         yield f"{name}: {str(directory)!r} cannot be made: {error.strerror}; {how}"
         return
     if not os.access(directory, os.W_OK | os.X_OK):
-        how = _mount(name, directory) if is_image() else "make it writable, or name another"
+        how = advice.to_write(name, directory)
         yield f"{name}: {str(directory)!r} cannot be written to by this user; {how}"
     elif found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        how = f"for example: {name}=/var/tmp/fondation-{os.geteuid()}"
-        if is_image():  # what lies elsewhere in a container is gone with it
-            is_own = found.st_uid == os.geteuid()
-            how = f"in here: chmod go-w {directory}" if is_own else f"add -e {name}={directory}/own"
+        how = advice.to_own(name, directory, is_own=found.st_uid == os.geteuid())
         state = "belongs to another user, or others may write to it"
         yield f"{name}: {str(directory)!r} {state}; {how}"
-
-
-def _mount(name: str, directory: Path) -> str:
-    """Return what to add to `docker run` for a *directory* that can be written.
-
-    What is mounted there already may hold results: it is given to this user, and not replaced.
-    """
-    user, place, kept = os.geteuid(), directory, "/srv/fondation-state"
-    if name == "TEMP_DIR":
-        if directory.is_relative_to(_SHARED_WORK):
-            return f"add --tmpfs {_SHARED_WORK}, or give what is mounted there to user {user}"
-        kept = "/srv/fondation-work"
-    elif directory.is_relative_to(STATE):
-        place = STATE
-    return (
-        f"on the host, what is mounted at {place}: sudo chown -R {user}:{user} it; if nothing is:"
-        f" sudo install -d -m 700 -o {user} -g {user} {kept}; then add -v {kept}:{place}"
-    )
 
 
 def kept_label(state_dir: Path) -> str:

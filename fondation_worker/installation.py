@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fondation_worker.settings import OPERATOR_KEY, Setting
+from fondation_worker.settings import OPERATOR_KEY
 
 PREFIX = Path("/usr/lib/fondation-worker")  # the package's own Python environment
 IMAGE_PREFIX = Path("/usr/local/lib/fondation-worker")  # the container image's
@@ -98,22 +98,6 @@ def is_packaged() -> bool:
 def is_image() -> bool:
     """Whether this program is the one in the container image."""
     return Path(sys.prefix) == IMAGE_PREFIX
-
-
-def advice(setting: Setting) -> str:
-    """Return how *setting* may be set here: in the container image, by what `docker run` takes."""
-    if not is_image():
-        if setting.secret:
-            place = ETC / SECRET_FILES[setting.name]
-            return f"for example: {setting.name}_FILE={place}, with {setting.example}"
-        return f"for example: {setting.example}"
-    if setting.secret:
-        if MOUNTED_SECRETS.exists() and not os.access(MOUNTED_SECRETS, os.X_OK):
-            return f"user {os.geteuid()} may not look into {MOUNTED_SECRETS}, if it is there"
-        file = SECRET_FILES[setting.name]
-        mount = f"-v /srv/{file}:{MOUNTED_SECRETS / file}:ro"
-        return f"add {mount}, a file with {setting.example}"
-    return f"add -e {setting.name}={setting.example}"
 
 
 def hostname() -> str:

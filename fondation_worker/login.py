@@ -12,20 +12,24 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fondation_worker import advice
 from fondation_worker.config import Credential
 from fondation_worker.errors import CredentialRefused
-from fondation_worker.installation import is_image
 from fondation_worker.sources import TOKEN_KIND
 from fondation_worker.words import length
 
 FILE = ".credentials.json"
 _TIMES = ("expiresAt", "refreshTokenExpiresAt")  # milliseconds; what is not said has no end
 MOST_RESERVE = 3600.0  # seconds that an access token must still be good for when a job begins
-_ON_THE_HOST = "/srv/claude-creds"  # where the documents put the login of containers
 
 
 class Unusable(Exception):
-    """There is no login that this user could use; the text says why, and what to do."""
+    """There is no login that this user could use: why, in *words*, and what to do."""
+
+    def __init__(self, words: str, how: str) -> None:
+        super().__init__(f"{words}; {how}")
+        self.words = words
+        self.how = how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class Login:
         if left > 0:
             state = f"expires in {length(left)}, sooner than a job may end"
         where = f"the login in {str(self.directory)!r}"
-        return f"{where} {state}, and {hindrance}; {to_log_in(self.directory)}"
+        return f"{where} {state}, and {hindrance}; {advice.to_log_in(self.directory)}"
 
 
 def read_login(directory: Path) -> Login:
@@ -78,7 +82,7 @@ def read_login(directory: Path) -> Login:
             is_kept=all(os.access(path, os.W_OK) for path in (directory, file)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Unusable(_in_words(error, directory)) from None
+        raise _unusable(error, directory) from None
     return login
 
 
@@ -126,40 +130,17 @@ def _token(text: str) -> str:
     return text
 
 
-def _in_words(error: Exception, directory: Path) -> str:
+def _unusable(error: Exception, directory: Path) -> Unusable:
     """Return why there is no login in *directory* to use, and what to do."""
     file = str(directory / FILE)
     match error:
         case PermissionError():
-            return f"user {os.geteuid()} may not read the login {file!r}; {_to_open(directory)}"
+            words = f"user {os.geteuid()} may not read the login {file!r}"
+            return Unusable(words, advice.to_open(directory))
         case FileNotFoundError():
             words = f"there is no login of the Claude CLI in {str(directory)!r}"
         case OSError():
             words = f"the login {file!r} cannot be read: {error.strerror}"
         case _:
             words = f"{file!r} holds no login that can be read"
-    return f"{words}; {to_log_in(directory)}"
-
-
-def _to_open(directory: Path) -> str:
-    """Return how a login that is there becomes this user's."""
-    user = os.geteuid()
-    if is_image():
-        return f"on the host: sudo chown -R {user}:{user} {_ON_THE_HOST}"
-    return f"as root: chown -R {user} {str(directory)!r}"
-
-
-def to_log_in(directory: Path) -> str:
-    """Return how to come to a login, or to another credential."""
-    if not is_image():
-        return (
-            "log the CLI in as the worker's user (claude auth login), or put a token of `claude"
-            " setup-token` or an API key where the worker's secrets are"
-        )
-    user, mount = os.geteuid(), f"-v {_ON_THE_HOST}:{directory}"
-    return (
-        f"on the host: sudo install -d -m 700 -o {user} -g {user} {_ON_THE_HOST}; then docker run"
-        f" -it --rm {mount} fondation-worker /bin/sh, and in it: claude login; then run this worker"
-        f" with {mount}:ro; or with a token of `claude setup-token` in a file: -v"
-        " /srv/claude-token:/run/secrets/claude-oauth-token:ro"
-    )
+    return Unusable(words, advice.to_log_in(directory))

@@ -5,13 +5,12 @@ Nothing here touches the file system but `read`, which reads the INI files and t
 """
 
 import configparser
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fondation_worker.installation import advice, is_image
+from fondation_worker import advice
 from fondation_worker.redact import Redactor
 from fondation_worker.settings import OPERATOR_KEY, SETTINGS, Setting
 
@@ -157,16 +156,9 @@ def _text_of(setting: Setting, texts: Mapping[str, str], faults: list[str]) -> s
     try:
         return Path(texts[name_file]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        how = _mended(error) if is_image() else ""
-        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {error}{how}")
+        why = f"{error}{advice.to_read(error)}"
+        faults.append(f"{name_file}: {texts[name_file]!r} cannot be read: {why}")
         return None
-
-
-def _mended(error: Exception) -> str:
-    """Return what makes a file that is mounted into a container one that can be read."""
-    if isinstance(error, IsADirectoryError):  # what docker makes where the host has nothing
-        return "; on the host: rmdir it, write the file, and start the container again"
-    return f"; it must be one that user {os.geteuid()} may read"
 
 
 def missing(settings: Iterable[Setting], values: Mapping[str, Any], faults: list[str]) -> None:
@@ -176,4 +168,4 @@ def missing(settings: Iterable[Setting], values: Mapping[str, Any], faults: list
         required = "(required)" in setting.help
         if required and setting.name not in values and setting.name not in said:
             also = f" or {setting.name}_FILE" if setting.secret else ""
-            faults.append(f"{setting.name}{also} is not set; {advice(setting)}")
+            faults.append(f"{setting.name}{also} is not set; {advice.to_set(setting)}")

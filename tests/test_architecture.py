@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "fondation_worker"
 # Lowest layer first; the text on the right says what a line of modules has in common.
 ORDER = (
     *("__init__", "errors", "clock", "tidy", "durable"),  # no imports of ours
-    *("disguise", "redact", "settings", "installation", "sources", "config", "words"),  # pure
+    *("disguise", "redact", "settings", "installation", "advice", "sources"),  # pure
+    *("config", "words"),
     *("filenames", "admission", "job", "events", "result", "transcript", "account", "stall"),
     *("telling", "verdict", "statusline", "snapshot", "trouble"),
     *("history", "metrics", "exposition"),
